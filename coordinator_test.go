@@ -1,0 +1,786 @@
+package main
+
+import (
+	"bufio"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ws-stream-server/auth/authtest"
+	"ws-stream-server/engine/wstest"
+)
+
+// startCoordinated starts a coordinator and a server that is connected to it.
+func startCoordinated(t *testing.T, env ...string) (*authtest.Coordinator, *server) {
+	t.Helper()
+	c := authtest.New(t)
+	s := startServer(t, append(env, "CONTROL_BASE_URL="+c.URL())...)
+	c.WantLink()
+	return c, s
+}
+
+// acceptAll makes a coordinator accept everybody, with Stream-IDs id-1, id-2 and so on.
+func acceptAll(c *authtest.Coordinator) {
+	var n atomic.Int64
+	c.Decide(func(authtest.Message) (string, bool) { return fmt.Sprintf("id-%d", n.Add(1)), true })
+}
+
+// asked opens a publisher that waits for its answer on another goroutine.
+type asked struct {
+	answer chan *wstest.Response
+	conn   *wstest.Conn // set when the answer is 101
+	err    error
+}
+
+func ask(s *server, path string, opts ...wstest.Option) *asked {
+	a := &asked{answer: make(chan *wstest.Response, 1)}
+	go func() {
+		var resp *wstest.Response
+		a.conn, resp, a.err = wstest.Open(s.addr, path, append(opts, wstest.Patience(30*time.Second))...)
+		a.answer <- resp
+	}()
+	return a
+}
+
+func (a *asked) want(t *testing.T, status int) *wstest.Conn {
+	t.Helper()
+	resp := <-a.answer
+	if a.err != nil || resp.Status != status {
+		t.Fatalf("wanted %d, got %v, %v", status, resp, a.err)
+	}
+	if a.conn != nil {
+		a.conn.On(t)
+	}
+	return a.conn
+}
+
+func count(c *authtest.Coordinator, typ string) (n int) {
+	for _, m := range c.Messages() {
+		if m.Type == typ {
+			n++
+		}
+	}
+	return n
+}
+
+func TestPublishIsAskedAndAccepted(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	a := ask(s, "/cam/key/publish", wstest.From("127.0.8.1"))
+	m := c.WantMessage("PUBLISH-REQUEST")
+	for name, want := range map[string]string{"Stream-Channel": "cam", "Stream-Key": "key", "User-IP": "127.0.8.1"} {
+		if m.Get(name) != want {
+			t.Errorf("PUBLISH-REQUEST: wanted %s %q, got %q", name, want, m.Get(name))
+		}
+	}
+	if m.Get("Request-ID") == "" {
+		t.Error("PUBLISH-REQUEST: wanted a Request-ID")
+	}
+	c.Accept(m.Get("Request-ID"), "cam", "stream-7")
+	pub := a.want(t, 101)
+	r := s.receive("cam", "key") // receivers are never asked about
+	pub.Send(wstest.Binary, []byte("p"))
+	r.WantPacket([]byte("p"))
+	if n := count(c, "PUBLISH-REQUEST"); n != 1 {
+		t.Errorf("wanted one PUBLISH-REQUEST, got %d", n)
+	}
+	pub.CloseHandshake(1000)
+	end := c.WantMessage("PUBLISH-END")
+	if end.Get("Stream-Channel") != "cam" || end.Get("Stream-ID") != "stream-7" {
+		t.Errorf("PUBLISH-END: wanted cam, stream-7, got %v", end)
+	}
+	if n := count(c, "PUBLISH-END"); n != 1 {
+		t.Errorf("wanted one PUBLISH-END, got %d", n)
+	}
+}
+
+func TestPublishIsDenied(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	for range 3 {
+		a := ask(s, "/cam/key/publish")
+		m := c.WantMessage("PUBLISH-REQUEST")
+		c.Deny(m.Get("Request-ID"), "cam")
+		a.want(t, 403)
+	}
+	// The channel is not taken, nor the slot, and nothing has ended.
+	acceptAll(c)
+	s.publish("cam", "key").Sync()
+	if n := count(c, "PUBLISH-END"); n != 0 {
+		t.Errorf("wanted no PUBLISH-END for what was denied, got %d", n)
+	}
+}
+
+func TestRequestIDsDiffer(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	acceptAll(c)
+	ids := map[string]bool{}
+	for i := range 20 {
+		s.publish(fmt.Sprintf("cam%d", i), "key")
+		ids[c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")] = true
+	}
+	if len(ids) != 20 {
+		t.Errorf("wanted 20 different Request-IDs, got %d", len(ids))
+	}
+}
+
+func TestAnswersInEveryWritingAreUnderstood(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	for i, format := range []string{
+		"PUBLISH-ACCEPT\nRequest-ID: %s\nStream-Channel: cam\nStream-ID: x\n",
+		"PUBLISH-ACCEPT\nRequest-Id:%s\nStream-Channel:cam\nStream-Id:x",
+		"PUBLISH-ACCEPT\r\nrequest-id: %s  \r\nSTREAM-CHANNEL:   cam\r\nstream-id: x\r\n\r\n",
+		"PUBLISH-ACCEPT\nStream-ID: x\nUnknown: y\nStream-Channel: cam\nRequest-ID: %s\n\nbody: z\n",
+	} {
+		a := ask(s, "/cam/key/publish")
+		c.Send(fmt.Sprintf(format, c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")))
+		a.want(t, 101).CloseHandshake(1000)
+		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != "x" {
+			t.Errorf("answer %d: wanted PUBLISH-END with Stream-ID x, got %v", i, end)
+		}
+	}
+}
+
+func TestEveryEndOfAnAcceptedPublisherIsTold(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "MAX_MESSAGE_MB=1")
+	acceptAll(c)
+	for i, end := range []func(*wstest.Conn){
+		func(p *wstest.Conn) { p.CloseHandshake(1000) },
+		func(p *wstest.Conn) { p.Close() },
+		func(p *wstest.Conn) { p.Reset() },
+		func(p *wstest.Conn) { p.SendFrames(frame{Op: 7}); p.WantGone() },
+		func(p *wstest.Conn) { p.SendFrames(frame{Op: wstest.Binary, Declare: 1 << 31}); p.WantGone() },
+		func(p *wstest.Conn) { p.SendRaw([]byte{0x82, 0xFF, 0}); p.Reset() },
+	} {
+		end(s.publish("cam", "key"))
+		m := c.WantMessage("PUBLISH-END")
+		if want := fmt.Sprintf("id-%d", i+1); m.Get("Stream-ID") != want || m.Get("Stream-Channel") != "cam" {
+			t.Fatalf("wanted PUBLISH-END of cam, %s, got %v", want, m)
+		}
+	}
+}
+
+// The order of the messages is what the coordinator goes by: it denies a publisher
+// of a channel that has not ended yet.
+func TestPublishEndComesBeforeTheNextRequest(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	acceptAll(c)
+	for i := range 20 {
+		r := s.receive("cam", "key")
+		pub := s.publish("cam", "key")
+		if i%2 == 0 {
+			pub.CloseHandshake(1000)
+		} else {
+			pub.Reset()
+		}
+		r.WantClose(1000)
+	}
+	open := false
+	for i, m := range c.Messages() {
+		switch m.Type {
+		case "PUBLISH-REQUEST":
+			if open {
+				t.Fatalf("message %d: a request for a channel that has not ended: %v", i, c.Messages())
+			}
+			open = true
+		case "PUBLISH-END":
+			open = false
+		}
+	}
+}
+
+func TestTheHandshakeIsCheckedBeforeTheCoordinatorIsAsked(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	acceptAll(c)
+	s.publish("taken", "key")
+	s.dialSoon("/x/y/receive", wstest.From("127.0.9.1"))
+	before := count(c, "PUBLISH-REQUEST")
+	s.refuses(404, "/ca.m/key/publish")
+	s.refuses(403, "/taken/key/publish")
+	s.refuses(403, "/taken/other/publish")
+	s.refuses(429, "/cam/key/publish", wstest.From("127.0.9.1"))
+	wstest.Handshake(t, s.addr, "/cam/key/publish", wstest.WithoutHeader("Upgrade"))
+	wstest.Handshake(t, s.addr, "/cam/key/publish", wstest.Header("Sec-WebSocket-Version", "7"))
+	wstest.Handshake(t, s.addr, "/cam/key/publish", wstest.WithoutHeader("Sec-WebSocket-Key"))
+	wstest.Handshake(t, s.addr, "/cam/key/publish", wstest.Method("POST"), wstest.AddHeader("Content-Length", "0"))
+	if n := count(c, "PUBLISH-REQUEST"); n != before {
+		t.Errorf("wanted nothing asked for handshakes that cannot succeed, got %d requests", n-before)
+	}
+}
+
+func TestMistake11ClientThatLeavesWhileWaiting(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	for i, leave := range []func(net.Conn){
+		func(nc net.Conn) { _ = nc.Close() },
+		func(nc net.Conn) { _ = nc.(*net.TCPConn).SetLinger(0); _ = nc.Close() },
+	} {
+		nc, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = nc.Write([]byte("GET /cam/key/publish HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+		m := c.WantMessage("PUBLISH-REQUEST")
+		leave(nc)
+		time.Sleep(200 * time.Millisecond) // the server may or may not notice: both must work
+		c.Accept(m.Get("Request-ID"), "cam", fmt.Sprintf("left-%d", i))
+		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != fmt.Sprintf("left-%d", i) || end.Get("Stream-Channel") != "cam" {
+			t.Errorf("wanted PUBLISH-END of left-%d, got %v", i, end)
+		}
+	}
+	// Accepted first, then gone at once.
+	c.Decide(func(authtest.Message) (string, bool) { return "quick", true })
+	for range 10 {
+		pub := s.dialSoon("/cam/key/publish")
+		pub.Reset()
+		c.WantMessage("PUBLISH-END")
+	}
+	s.dialSoon("/cam/key/publish").Sync()
+}
+
+func TestTheFirstAcceptedPublisherClaimsTheChannel(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	// A wrong key, whose answer takes its time, must not keep the owner out.
+	wrong := ask(s, "/cam/wrong/publish")
+	m1 := c.WantMessage("PUBLISH-REQUEST")
+	owner := ask(s, "/cam/right/publish")
+	m2 := c.WantMessage("PUBLISH-REQUEST")
+	c.Accept(m2.Get("Request-ID"), "cam", "owner")
+	pub := owner.want(t, 101)
+	c.Deny(m1.Get("Request-ID"), "cam")
+	wrong.want(t, 403)
+	pub.CloseHandshake(1000)
+	if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != "owner" {
+		t.Errorf("wanted PUBLISH-END of the owner, got %v", end)
+	}
+
+	// Of two that are accepted the first answer wins, the other costs an END.
+	a := ask(s, "/cam/key/publish")
+	ma := c.WantMessage("PUBLISH-REQUEST")
+	b := ask(s, "/cam/key/publish")
+	mb := c.WantMessage("PUBLISH-REQUEST")
+	c.Accept(mb.Get("Request-ID"), "cam", "second-asked")
+	pub = b.want(t, 101)
+	c.Accept(ma.Get("Request-ID"), "cam", "first-asked")
+	a.want(t, 403)
+	if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != "first-asked" {
+		t.Errorf("wanted PUBLISH-END of the loser, got %v", end)
+	}
+	pub.Sync()
+}
+
+func TestMistake12SecondAnswersAndNonsenseAreIgnored(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	a := ask(s, "/cam/key/publish")
+	id := c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
+	for _, raw := range []string{
+		"", "\n", "\n\n\n", "NONSENSE", "NONSENSE\nA: b\n", ":::", "PUBLISH-ACCEPT", "PUBLISH-ACCEPT\n\n", "PUBLISH-DENY\nRequest-ID\n",
+		"PUBLISH-ACCEPT\nRequest-ID: nobody\nStream-Channel: cam\nStream-ID: n\n",
+		"PUBLISH-DENY\nRequest-ID: nobody\nStream-Channel: cam\n", "PUBLISH-DENY\nRequest-ID:\nStream-Channel: cam\n",
+		"ERROR\nError-Code: X\nError-Message: nothing serious\n", "ERROR", "HEARTBEAT\n", "heartbeat",
+		"STREAM-KILL", "STREAM-KILL\nStream-ID: *\n", "STREAM-KILL\nStream-Channel: nobody\nStream-ID: *\n",
+		"PUBLISH-REQUEST\nRequest-ID: 1\n", "\x00\x01\x02", strings.Repeat("A: b\n", 5000), "X\n\n" + strings.Repeat("body", 5000),
+	} {
+		c.Send(raw)
+	}
+	c.SendBinary("PUBLISH-DENY\nRequest-ID: " + id + "\nStream-Channel: cam\n")
+	c.Accept(id, "cam", "one")
+	pub := a.want(t, 101)
+	for range 50 {
+		c.Accept(id, "cam", "one")
+		c.Accept(id, "cam", "two")
+		c.Deny(id, "cam")
+	}
+	b := ask(s, "/cam2/key/publish")
+	c.Accept(c.WantMessage("PUBLISH-REQUEST").Get("Request-ID"), "cam2", "three")
+	b.want(t, 101)
+	pub.Sync()
+	if c.Links() != 1 {
+		t.Errorf("wanted the link to stay, got %d links", c.Links())
+	}
+}
+
+func TestStreamKill(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	c.Decide(func(m authtest.Message) (string, bool) { return "id-of-" + m.Get("Stream-Channel"), true })
+	for i, kill := range []string{
+		"Stream-ID: id-of-cam%d", "Stream-ID: *", "Stream-ID:", "Stream-ID: ", "", "stream-id: *",
+	} {
+		channel := fmt.Sprintf("cam%d", i)
+		pub := s.publish(channel, "key")
+		other := s.publish("other", "key")
+		r := s.receive(channel, "key")
+		pub.Send(wstest.Binary, []byte("p"))
+		r.WantPacket([]byte("p"))
+		// Another ID, and another channel, have no effect.
+		c.Kill(channel, "id-of-somebody")
+		c.Kill(channel+"x", "*")
+		c.Kill(channel, "id-of-cam")
+		other.Sync()
+		pub.Sync()
+		if strings.Contains(kill, "%d") {
+			kill = fmt.Sprintf(kill, i)
+		}
+		c.Send("STREAM-KILL\nStream-Channel: " + channel + "\n" + kill + "\n")
+		r.WantClose(1000)
+		r.WantEOF()
+		m := pub.Next()
+		if m.Op == wstest.Text && strings.HasPrefix(string(m.Payload), "ERROR: ") {
+			m = pub.Next()
+		}
+		if m.Op != wstest.Close {
+			t.Fatalf("kill %d: wanted the publisher closed, got %v", i, m)
+		}
+		pub.WantEOF()
+		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-Channel") != channel || end.Get("Stream-ID") != "id-of-"+channel {
+			t.Errorf("kill %d: wanted PUBLISH-END of %s, got %v", i, channel, end)
+		}
+		s.publish(channel, "key").Sync() // it may come back
+		other.CloseHandshake(1000)
+		c.WantMessage("PUBLISH-END")
+	}
+}
+
+// The coordinator may kill in the same breath as it accepts.
+func TestStreamKillRightAfterAccept(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	for i := range 10 {
+		a := ask(s, "/cam/key/publish")
+		id := c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
+		c.Accept(id, "cam", fmt.Sprint("x", i))
+		c.Kill("cam", fmt.Sprint("x", i))
+		<-a.answer
+		if a.conn != nil {
+			a.conn.On(t).WantGone()
+		}
+		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != fmt.Sprint("x", i) {
+			t.Errorf("wanted PUBLISH-END of x%d, got %v", i, end)
+		}
+	}
+}
+
+func TestTheHeadersOfTheLink(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	h := c.Headers()
+	for _, name := range []string{"X-Control-Auth-Token", "X-External-Ip", "X-Use-Ssl", "X-External-Ssl", "X-Custom-Ssl"} {
+		if h.Get(name) != "" {
+			t.Errorf("wanted no %s when it is not configured, got %q", name, h.Get(name))
+		}
+	}
+	_, port, _ := net.SplitHostPort(s.addr)
+	if h.Get("X-Custom-Port") != port {
+		t.Errorf("wanted x-custom-port %s, got %q", port, h.Get("X-Custom-Port"))
+	}
+	if h.Get("X-Use-Ssl") != "" || h.Get("X-Ssl-Use") != "" {
+		t.Errorf("wanted no x-ssl-use, got %v", h)
+	}
+
+	const secret = "ein Geheimnis"
+	c, _ = startCoordinated(t, "CONTROL_SECRET="+secret, "EXTERNAL_IP=203.0.113.9", "EXTERNAL_PORT=8443", "EXTERNAL_SSL=YES")
+	h = c.Headers()
+	for name, want := range map[string]string{"X-External-Ip": "203.0.113.9", "X-Custom-Port": "8443", "X-Ssl-Use": "true"} {
+		if h.Get(name) != want {
+			t.Errorf("wanted %s %q, got %q", name, want, h.Get(name))
+		}
+	}
+	wantToken(t, h.Get("X-Control-Auth-Token"), secret)
+
+	// Without EXTERNAL_PORT, but with TLS outside, it is the TLS port.
+	c, _ = startCoordinated(t, "EXTERNAL_SSL=YES", "SSL_PORT=8444")
+	if got := c.Headers().Get("X-Custom-Port"); got != "8444" {
+		t.Errorf("wanted x-custom-port 8444, got %q", got)
+	}
+	// A name is sent as it is, with a warning.
+	c, s = startCoordinated(t, "EXTERNAL_IP=stream.example")
+	if got := c.Headers().Get("X-External-Ip"); got != "stream.example" {
+		t.Errorf("wanted x-external-ip stream.example, got %q", got)
+	}
+	s.wantLog("EXTERNAL_IP")
+}
+
+// wantToken checks a JWT by hand: RFC 7519 with HS256.
+func wantToken(t *testing.T, token, secret string) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("wanted a JWT, got %q", token)
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(parts[0] + "." + parts[1]))
+	if got := base64.RawURLEncoding.EncodeToString(mac.Sum(nil)); got != parts[2] {
+		t.Errorf("wanted the signature %s, got %s", got, parts[2])
+	}
+	var header, claims map[string]any
+	for i, v := range []*map[string]any{&header, &claims} {
+		b, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err == nil {
+			err = json.Unmarshal(b, v)
+		}
+		if err != nil {
+			t.Fatalf("wanted JSON in part %d of %q: %v", i, token, err)
+		}
+	}
+	if header["alg"] != "HS256" || claims["sub"] != "wss-control" {
+		t.Errorf("wanted HS256 and sub wss-control, got %v %v", header, claims)
+	}
+}
+
+func TestAPathInTheBaseURLIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := authtest.New(t)
+	s := startServer(t, "CONTROL_BASE_URL="+c.URL()+"/some/path/")
+	c.WantLink() // the fake answers on the right path only
+	s.wantLog("CONTROL_BASE_URL")
+	c.DropLink()
+	c.WantLink()
+	if n := strings.Count(s.logs(), "/some/path"); n > 1 {
+		t.Errorf("wanted the replaced path mentioned once, got %d times:\n%s", n, s.logs())
+	}
+}
+
+func TestLostLink(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "GOP_CACHE_SIZE_MB=8")
+	acceptAll(c)
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key")
+	pub.Send(wstest.Binary, []byte("before"))
+	r.WantPacket([]byte("before"))
+	c.WantMessage("PUBLISH-REQUEST")
+
+	c.Stop()
+	// While it is down: new publishers get 503, running streams and receivers go on.
+	eventually(t, 5*time.Second, "503 while the link is down", func() bool {
+		resp := wstest.Handshake(t, s.addr, "/new/key/publish")
+		return resp.Status == 503
+	})
+	if resp := s.refuses(503, "/new/key/publish"); resp.Header.Get("Retry-After") == "" {
+		t.Errorf("wanted Retry-After with the 503, got %v", resp.Header)
+	}
+	pub.Send(wstest.Binary, []byte("meanwhile"))
+	r.WantPacket([]byte("meanwhile"))
+	late := s.receive("cam", "key")
+	late.WantPackets([]byte("before"), []byte("meanwhile"))
+	waiting := s.receive("new", "key")
+	s.refuses(403, "/cam/key/publish")
+
+	// When it is back, every earlier publisher is over.
+	c.Restart()
+	c.WantLink()
+	for _, x := range []*wstest.Conn{r, late} {
+		x.WantClose(1000)
+		x.WantEOF()
+	}
+	m := pub.Next()
+	if m.Op == wstest.Text {
+		m = pub.Next()
+	}
+	if m.Op != wstest.Close || m.Code() != 1013 && m.Code() != 1012 && m.Code() < 4000 {
+		t.Errorf("wanted the publisher told to come back, got %v", m)
+	}
+	pub.WantEOF()
+	waiting.WantNothing(50 * time.Millisecond)
+	again := s.dialSoon("/cam/key/publish")
+	again.Send(wstest.Binary, []byte("again"))
+	s.receive("cam", "key").WantPacket([]byte("again"))
+}
+
+func TestRequestOverALinkThatDies(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	a := ask(s, "/cam/key/publish")
+	id := c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
+	start := time.Now()
+	c.DropLink()
+	a.want(t, 503)
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("wanted 503 at once when the link is dead, got it after %v", d)
+	}
+	// An answer over the next link is to nobody; an accepted one has ended.
+	c.WantLink()
+	c.Accept(id, "cam", "late")
+	if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != "late" {
+		t.Errorf("wanted PUBLISH-END of late, got %v", end)
+	}
+}
+
+func TestServerStartsWithoutItsCoordinator(t *testing.T) {
+	t.Parallel()
+	c := authtest.New(t)
+	c.Stop()
+	s := startServer(t, "CONTROL_BASE_URL="+c.URL())
+	s.refuses(503, "/cam/key/publish")
+	s.receive("cam", "key").Sync() // who wants to wait may
+	c.Restart()
+	acceptAll(c)
+	c.WantLink()
+	s.dialSoon("/cam/key/publish").Sync()
+}
+
+func TestCoordinatorThatDoesNotAnswerIn20Seconds(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	c, s := startCoordinated(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=40")
+	start := time.Now()
+	var waiting []*asked
+	for i := range 10 {
+		waiting = append(waiting, ask(s, fmt.Sprintf("/cam%d/key/publish", i)))
+	}
+	var ids []authtest.Message
+	for range waiting {
+		ids = append(ids, c.WantMessage("PUBLISH-REQUEST"))
+	}
+	// Nobody else waits with them.
+	quick := ask(s, "/quick/key/publish")
+	c.Accept(c.WantMessage("PUBLISH-REQUEST").Get("Request-ID"), "quick", "q")
+	quick.want(t, 101).Sync()
+	s.receive("quick", "key").Sync()
+	if d := time.Since(start); d > 15*time.Second {
+		t.Errorf("others were held up for %v", d)
+	}
+	for i, a := range waiting {
+		resp := <-a.answer
+		if a.err != nil || resp.Status != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Fatalf("request %d: wanted 503 with Retry-After, got %v, %v", i, resp, a.err)
+		}
+	}
+	if d := time.Since(start); d < 18*time.Second || d > 26*time.Second {
+		t.Errorf("wanted 503 after 20 s, got it after %v", d)
+	}
+	// The answers come now.
+	for i, m := range ids {
+		c.Accept(m.Get("Request-ID"), m.Get("Stream-Channel"), fmt.Sprintf("late-%d", i))
+		end := c.WantMessage("PUBLISH-END")
+		if end.Get("Stream-ID") != fmt.Sprintf("late-%d", i) || end.Get("Stream-Channel") != m.Get("Stream-Channel") {
+			t.Errorf("wanted PUBLISH-END of late-%d, got %v", i, end)
+		}
+	}
+	wantSlotsFree(t, s, 39) // `quick` may hold one still
+}
+
+// wantSlotsFree fails unless n more receivers can connect.
+func wantSlotsFree(t *testing.T, s *server, n int) {
+	t.Helper()
+	for range n - 2 {
+		s.dialSoon("/free/key/receive")
+	}
+}
+
+func TestHeartbeatsOfTheLink(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	c, _ := startCoordinated(t)
+	start := time.Now()
+	for count(c, "HEARTBEAT") < 2 && time.Since(start) < 70*time.Second {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if n := count(c, "HEARTBEAT"); n < 2 || c.Links() != 1 {
+		t.Errorf("wanted 2 heartbeats within 70 s over one link, got %d over %d", n, c.Links())
+	}
+}
+
+// rawCoordinator accepts TCP connections and does with each what the test says.
+func rawCoordinator(t *testing.T, serve func(nc net.Conn)) (url string, dials func() int) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	wg.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			n.Add(1)
+			mu.Lock()
+			open = append(open, nc)
+			mu.Unlock()
+			wg.Go(func() { serve(nc) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		mu.Lock()
+		for _, nc := range open {
+			_ = nc.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return "ws://" + ln.Addr().String(), func() int { return int(n.Load()) }
+}
+
+func acceptUpgrade(nc net.Conn) error {
+	req, err := http.ReadRequest(bufio.NewReader(nc))
+	if err != nil {
+		return err
+	}
+	sum := acceptKey(req.Header.Get("Sec-WebSocket-Key"))
+	_, err = fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", sum)
+	return err
+}
+
+func TestMistake12HostileCoordinators(t *testing.T) {
+	t.Parallel()
+	for name, serve := range map[string]func(nc net.Conn){
+		"drops at once":           func(nc net.Conn) { _ = nc.Close() },
+		"drops after the upgrade": func(nc net.Conn) { _ = acceptUpgrade(nc); _ = nc.Close() },
+		"hangs in the handshake":  func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) },
+		"answers 401": func(nc net.Conn) {
+			_, _ = nc.Write([]byte("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"))
+			_ = nc.Close()
+		},
+		"answers 200": func(nc net.Conn) {
+			_, _ = nc.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+			_ = nc.Close()
+		},
+		"redirects": func(nc net.Conn) {
+			_, _ = nc.Write([]byte("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"))
+			_ = nc.Close()
+		},
+		"speaks nonsense": func(nc net.Conn) { _, _ = nc.Write(payload(1000, 1)); _ = nc.Close() },
+		"endless headers": func(nc net.Conn) {
+			_, _ = nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n"))
+			for {
+				if _, err := nc.Write([]byte("X: " + strings.Repeat("y", 1000) + "\r\n")); err != nil {
+					return
+				}
+			}
+		},
+		"wrong accept key": func(nc net.Conn) {
+			_, _ = nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAA\r\n\r\n"))
+			_, _ = io.Copy(io.Discard, nc)
+		},
+		"masked frames": func(nc net.Conn) {
+			_ = acceptUpgrade(nc)
+			_, _ = nc.Write(wstest.Bytes(frame{Op: wstest.Text, Payload: []byte("HEARTBEAT\n")}))
+			_, _ = io.Copy(io.Discard, nc)
+		},
+		"declares a huge message": func(nc net.Conn) {
+			_ = acceptUpgrade(nc)
+			_, _ = nc.Write(wstest.Bytes(frame{Op: wstest.Text, Unmasked: true, Declare: 1 << 50}))
+			_, _ = io.Copy(io.Discard, nc)
+		},
+		"not UTF-8": func(nc net.Conn) {
+			_ = acceptUpgrade(nc)
+			_, _ = nc.Write(wstest.Bytes(frame{Op: wstest.Text, Unmasked: true, Payload: []byte("PUBLISH-ACCEPT\n\xff\xfe")}))
+			_, _ = io.Copy(io.Discard, nc)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, dials := rawCoordinator(t, serve)
+			s := startServer(t, "CONTROL_BASE_URL="+url)
+			eventually(t, 5*time.Second, "the coordinator is dialled", func() bool { return dials() > 0 })
+			start := time.Now()
+			cpu := s.processorTime()
+			resp := wstest.Handshake(t, s.addr, "/cam/key/publish", wstest.Patience(30*time.Second))
+			// A link that is up but silent may keep the request for 20 s.
+			if resp.Status != 503 || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("wanted 503 with Retry-After, got %v", resp)
+			}
+			s.receive("cam", "key").Sync()
+			if d := time.Since(start); d < 2500*time.Millisecond {
+				time.Sleep(2500*time.Millisecond - d)
+			}
+			seconds := time.Since(start).Seconds()
+			// 1 s, 2 s, 4 s: within 2.5 s there is room for two or three dials.
+			if n := dials(); float64(n) > 2+seconds {
+				t.Errorf("wanted reconnections after 1 s, 2 s, 4 s, got %d dials in %.1f s", n, seconds)
+			}
+			if used := s.processorTime() - cpu; used > 2*time.Second {
+				t.Errorf("wanted the server idle, it used %v of CPU", used)
+			}
+			if m := s.memory(); m > 500<<20 {
+				t.Errorf("wanted little memory used, got %d MiB", m>>20)
+			}
+		})
+	}
+}
+
+func TestReconnectionsComeSlower(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	var mu sync.Mutex
+	var times []time.Time
+	url, _ := rawCoordinator(t, func(nc net.Conn) {
+		mu.Lock()
+		times = append(times, time.Now())
+		mu.Unlock()
+		_ = nc.Close()
+	})
+	startServer(t, "CONTROL_BASE_URL="+url)
+	time.Sleep(40 * time.Second)
+	mu.Lock()
+	defer mu.Unlock()
+	// 1, 2, 4, 8, 10, 10: about 6 or 7 in 40 s; jitter may move each.
+	if len(times) < 4 || len(times) > 12 {
+		t.Errorf("wanted 4 to 12 dials in 40 s, got %d", len(times))
+	}
+	for i := 1; i < len(times); i++ {
+		if d := times[i].Sub(times[i-1]); d > 16*time.Second || d < 300*time.Millisecond {
+			t.Errorf("dial %d came %v after the one before it", i, d)
+		}
+	}
+}
+
+func TestSilentCoordinatorIsDeadAfterAMinute(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	var linked atomic.Int64
+	url, dials := rawCoordinator(t, func(nc net.Conn) {
+		if acceptUpgrade(nc) == nil {
+			linked.Add(1)
+		}
+		_, _ = io.Copy(io.Discard, nc) // reads, says nothing, not even pongs
+	})
+	s := startServer(t, "CONTROL_BASE_URL="+url)
+	start := time.Now()
+	for dials() < 2 && time.Since(start) < 80*time.Second {
+		time.Sleep(200 * time.Millisecond)
+	}
+	if d := time.Since(start); dials() < 2 || d < silence-5*time.Second {
+		t.Errorf("wanted a silent link given up after 60 s, got %d dials after %v", dials(), d)
+	}
+	s.receive("cam", "key").Sync()
+}
+
+// A stand-alone server asks nobody.
+func TestStandAloneAcceptsEveryKey(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for i := range 5 {
+		s.publish("cam", fmt.Sprintf("key%d", i)).CloseHandshake(1000)
+	}
+}
+
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}

@@ -1,0 +1,214 @@
+package engine
+
+import (
+	"crypto/subtle"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ws-stream-server/ring"
+)
+
+const (
+	// groupShare is how many receivers a group has before the channel opens
+	// another one, as long as there are drainers without one.
+	groupShare = 16
+
+	// inPlace is how many receivers the publisher's poller serves itself: waking
+	// a drainer would cost more than the writes.
+	inPlace = 2
+)
+
+// Channel is one life of a named live stream: from the first receiver that waits,
+// or the publisher, to the end of the last receiver. When its publisher ends, the
+// name is free at once; receivers stay with this Channel until they have its last
+// packet, and whoever comes then finds a new one.
+type Channel struct {
+	// Static after construction.
+	srv  *Server
+	name string
+
+	// Guarded by mu. Lock order: registry.mu, mu, group.mu.
+	mu        sync.Mutex
+	publisher *session   // from claim to the end
+	waiting   []*session // receivers that came before the publisher
+
+	// Set by start under mu before anybody is in a group, then static.
+	ring  *ring.Ring
+	since int64 // Server.now of the ring's start
+
+	// Atomic. groups is replaced under mu, never changed.
+	groups atomic.Pointer[[]*group]
+	over   atomic.Int64 // Server.now when the publisher ended; 0 before
+}
+
+// join makes a session a receiver: of the live stream if its key is right, else
+// one that waits. The caller holds mu.
+func (ch *Channel) join(s *session) reason {
+	if ch.ring == nil {
+		s.waiting = len(ch.waiting)
+		ch.waiting = append(ch.waiting, s)
+		return notEnded
+	}
+	if !sameKey(s.key, ch.publisher.key) {
+		return wrongKey
+	}
+	ch.admit(s)
+	if s.kind == receiveClearCache {
+		ch.ring.ClearCache()
+	}
+	return notEnded
+}
+
+// sameKey compares in constant time.
+func sameKey(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}
+
+// admit gives a receiver a place in a group, at the join point. The caller holds
+// mu.
+func (ch *Channel) admit(s *session) {
+	var groups []*group
+	if p := ch.groups.Load(); p != nil {
+		groups = *p
+	}
+	var g *group
+	for _, o := range groups {
+		if g == nil || o.size.Load() < g.size.Load() {
+			g = o
+		}
+	}
+	if g == nil || g.size.Load() >= groupShare && len(groups) < len(ch.srv.drainers) {
+		g = newGroup(ch, ch.srv.nextDrainer())
+		groups = append(groups[:len(groups):len(groups)], g)
+		ch.groups.Store(&groups)
+	}
+	g.add(s)
+}
+
+// start begins the stream: the publisher is about to be handed over. Receivers
+// that waited join at the beginning, those with another key are ended. false if
+// the publisher was ended meanwhile. Called by the publisher's handshake.
+func (ch *Channel) start(s *session) bool {
+	srv := ch.srv
+	ch.mu.Lock()
+	if s.ending.Load() != 0 {
+		ch.mu.Unlock()
+		return false
+	}
+	ch.since = srv.now()
+	ch.ring = ring.New(ring.Config{
+		Cache:  int64(srv.cfg.GOPCacheSizeMB) * mib,
+		Lag:    int64(srv.cfg.ReceiverLagMB) * mib,
+		Lowest: ch.lowest,
+		Poison: srv.poison,
+	})
+	var wrong []*session
+	clear := false
+	for _, w := range ch.waiting {
+		w.waiting = -1
+		if !sameKey(w.key, s.key) {
+			wrong = append(wrong, w)
+			continue
+		}
+		ch.admit(w)
+		clear = clear || w.kind == receiveClearCache
+	}
+	ch.waiting = nil
+	if clear {
+		ch.ring.ClearCache()
+	}
+	ch.mu.Unlock()
+	for _, w := range wrong {
+		w.end(wrongKey)
+	}
+	return true
+}
+
+// age returns the milliseconds from the ring's start to now.
+func (ch *Channel) age(now int64) uint32 {
+	return uint32((now - ch.since) / int64(time.Millisecond))
+}
+
+// lowest returns the lowest sequence a receiver still wants. Called by the ring's
+// writer.
+func (ch *Channel) lowest() uint64 {
+	low := uint64(math.MaxUint64)
+	if p := ch.groups.Load(); p != nil {
+		for _, g := range *p {
+			low = min(low, g.low.Load())
+		}
+	}
+	return low
+}
+
+// wake has the receivers served: packets were published, or the stream has ended.
+// Any goroutine; a few receivers are served at once, on this goroutine.
+func (ch *Channel) wake(now int64) {
+	p := ch.groups.Load()
+	if p == nil {
+		return
+	}
+	groups := *p
+	if len(groups) == 1 && groups[0].size.Load() <= inPlace && groups[0].tryPass(now) {
+		return
+	}
+	for _, g := range groups {
+		if g.size.Load() > 0 {
+			g.wake()
+		}
+	}
+}
+
+// end ends the publisher's part: what was published stays for the receivers, the
+// coordinator is told, and the name becomes free, in this order. Called once, by
+// the publisher's end.
+func (ch *Channel) end(s *session) {
+	ch.mu.Lock() // after this, start sees that the publisher is ending
+	r := ch.ring
+	ch.mu.Unlock()
+	if r != nil {
+		s.in.mu.Lock() // excludes the poller: no packet is published after this
+		r.End()
+		s.in.mu.Unlock()
+	}
+	if s.grant != nil {
+		s.grant.End()
+	}
+	ch.srv.registry.update(ch, func() (forget bool) {
+		if r == nil { // claimed, never started: who waits goes on waiting
+			ch.publisher = nil
+			return len(ch.waiting) == 0
+		}
+		ch.over.Store(ch.srv.now())
+		return true
+	})
+	ch.wake(ch.srv.now())
+}
+
+// leave forgets a session that is closed. Any goroutine, once a session.
+func (ch *Channel) leave(s *session) {
+	if g := s.group.Load(); g != nil {
+		g.wake() // it sees that the session is gone
+		return
+	}
+	if s.kind == publish {
+		return // end has done it
+	}
+	ch.srv.registry.update(ch, func() (forget bool) {
+		if s.waiting < 0 {
+			return false
+		}
+		last := len(ch.waiting) - 1
+		ch.waiting[s.waiting] = ch.waiting[last]
+		ch.waiting[s.waiting].waiting = s.waiting
+		ch.waiting[last] = nil
+		ch.waiting = ch.waiting[:last]
+		s.waiting = -1
+		return last == 0 && ch.publisher == nil
+	})
+	if g := s.group.Load(); g != nil { // start was faster
+		g.wake()
+	}
+}

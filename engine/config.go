@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// mib is one MiB in bytes: sizes are set in MiB.
+const mib = 1 << 20
+
+// Config is the engine's settings, as they are read from the environment.
+type Config struct {
+	HTTPPort    int    `env:"HTTP_PORT" env-default:"80" min:"1" max:"65535" env-description:"port of the plain listener"`
+	BindAddress string `env:"BIND_ADDRESS" env-description:"address both listeners bind; none: all interfaces"`
+
+	SSLPort               int    `env:"SSL_PORT" env-default:"443" min:"1" max:"65535" env-description:"port of the TLS listener"`
+	SSLCert               string `env:"SSL_CERT" env-description:"PEM file with the certificate chain; set together with SSL_KEY it turns the TLS listener on"`
+	SSLKey                string `env:"SSL_KEY" env-description:"PEM file with the private key"`
+	SSLCheckReloadSeconds int    `env:"SSL_CHECK_RELOAD_SECONDS" env-default:"60" min:"1" max:"86400" env-description:"seconds between two checks of SSL_CERT and SSL_KEY for a change"`
+
+	IDMaxLength    int `env:"ID_MAX_LENGTH" env-default:"128" min:"1" max:"1024" env-description:"longest CHANNEL and KEY, in characters"`
+	GOPCacheSizeMB int `env:"GOP_CACHE_SIZE_MB" env-default:"256" min:"0" max:"1048576" env-description:"cache of one channel in MiB; a packet counts its frame plus 64 bytes; 0 turns caching off"`
+	MaxMessageMB   int `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
+	ReceiverLagMB  int `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
+
+	LogRequests       bool `env:"LOG_REQUESTS" env-default:"true" env-description:"one log line per request and per session's beginning and end"`
+	DisableTestClient bool `env:"DISABLE_TEST_CLIENT" env-default:"false" env-description:"answer / with name and version instead of the test client"`
+}
+
+// TLS reports whether the TLS listener is on.
+func (c Config) TLS() bool { return c.SSLCert != "" && c.SSLKey != "" }
+
+// ClientPort returns the port of ours that clients reach, with TLS or without.
+func (c Config) ClientPort(secure bool) int {
+	if secure {
+		return c.SSLPort
+	}
+	return c.HTTPPort
+}
+
+// Validate checks what the types of the fields cannot: addresses, files, and
+// settings that contradict each other. The error begins with the variable's name
+// and says what is allowed.
+func (c Config) Validate() error {
+	if err := checkBindAddress(c.BindAddress); err != nil {
+		return err
+	}
+	if c.ReceiverLagMB < c.MaxMessageMB {
+		return fmt.Errorf("RECEIVER_LAG_MB=%d is below MAX_MESSAGE_MB=%d: it must be at least as large", c.ReceiverLagMB, c.MaxMessageMB)
+	}
+	switch {
+	case c.SSLCert != "" && c.SSLKey == "":
+		return fmt.Errorf("SSL_CERT=%q is set and SSL_KEY is not: set both or none", c.SSLCert)
+	case c.SSLCert == "" && c.SSLKey != "":
+		return fmt.Errorf("SSL_KEY=%q is set and SSL_CERT is not: set both or none", c.SSLKey)
+	case !c.TLS():
+		return nil
+	case c.SSLPort == c.HTTPPort:
+		return fmt.Errorf("SSL_PORT=%d is the same as HTTP_PORT: the two listeners need different ports", c.SSLPort)
+	}
+	for _, f := range []struct{ name, path string }{{"SSL_CERT", c.SSLCert}, {"SSL_KEY", c.SSLKey}} {
+		if _, err := os.ReadFile(f.path); err != nil {
+			return fmt.Errorf("%s=%q cannot be read (%w): a PEM file is needed", f.name, f.path, err)
+		}
+	}
+	if _, err := tls.LoadX509KeyPair(c.SSLCert, c.SSLKey); err != nil {
+		return fmt.Errorf("SSL_CERT=%q and SSL_KEY=%q cannot be used together (%w): a PEM certificate and its private key are needed", c.SSLCert, c.SSLKey, err)
+	}
+	return nil
+}
+
+// checkBindAddress accepts an IP address, with or without brackets, or a name that
+// resolves.
+func checkBindAddress(a string) error {
+	host := bindHost(a)
+	if host == "" || net.ParseIP(strings.SplitN(host, "%", 2)[0]) != nil {
+		return nil
+	}
+	if strings.Trim(host, "0123456789.") != "" && !strings.ContainsAny(host, " \t:/[]") {
+		if _, err := net.LookupHost(host); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("BIND_ADDRESS=%q is not an address of this machine: an IP address (v4 or v6) or a name that resolves to one is needed", a)
+}
+
+// bindHost returns the host to listen on, without the brackets of IPv6.
+func bindHost(a string) string {
+	if strings.HasPrefix(a, "[") && strings.HasSuffix(a, "]") {
+		return a[1 : len(a)-1]
+	}
+	return a
+}
+
+// listenAddress joins BIND_ADDRESS and a port.
+func (c Config) listenAddress(port int) string {
+	return net.JoinHostPort(bindHost(c.BindAddress), strconv.Itoa(port))
+}

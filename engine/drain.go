@@ -1,0 +1,263 @@
+package engine
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"ws-stream-server/ring"
+)
+
+const (
+	// piece is the most that is handed over to a socket at once, in bytes: what a
+	// receiver that stopped reading costs at the most.
+	piece = 64 << 10
+
+	// passBudget is the most a receiver gets in one pass, in bytes, so that one
+	// far behind cannot starve those that are live.
+	passBudget = 256 << 10
+)
+
+// task is work for a drainer: a group that is dirty, or a session without one.
+type task interface{ run() }
+
+// drainer is a goroutine that serves groups, one after the other.
+type drainer struct {
+	wakeup chan struct{} // holds one token while the queue may have work
+
+	mu    sync.Mutex
+	queue []task
+}
+
+func newDrainer() *drainer { return &drainer{wakeup: make(chan struct{}, 1)} }
+
+// add queues a task. Any goroutine.
+func (d *drainer) add(t task) {
+	d.mu.Lock()
+	d.queue = append(d.queue, t)
+	first := len(d.queue) == 1
+	d.mu.Unlock()
+	if first {
+		select {
+		case d.wakeup <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run works until stop is closed.
+func (d *drainer) run(stop <-chan struct{}) {
+	var batch []task
+	for {
+		select {
+		case <-d.wakeup:
+		case <-stop:
+			return
+		}
+		d.mu.Lock()
+		batch, d.queue = d.queue, batch[:0]
+		d.mu.Unlock()
+		for i, t := range batch {
+			t.run()
+			batch[i] = nil
+		}
+	}
+}
+
+// group is the receivers of one channel that one drainer serves.
+type group struct {
+	// Static after construction.
+	ch      *Channel
+	drainer *drainer
+
+	// Atomic.
+	dirty atomic.Bool   // queued, or about to look at the head
+	size  atomic.Int32  // receivers, also those in joining
+	low   atomic.Uint64 // lowest sequence a receiver wants; stored under mu
+
+	// Guarded by mu, which is held for moments only.
+	mu      sync.Mutex
+	joining []member
+
+	// Guarded by passing: held during a pass.
+	passing sync.Mutex
+	members []member
+}
+
+// member is a receiver in its group.
+type member struct {
+	s   *session
+	cur ring.Cursor
+}
+
+func newGroup(ch *Channel, d *drainer) *group {
+	g := &group{ch: ch, drainer: d}
+	g.low.Store(math.MaxUint64)
+	return g
+}
+
+// add gives a receiver a place, starting at the ring's join point. It is not
+// written to before its hand-over. Any goroutine.
+func (g *group) add(s *session) {
+	g.size.Add(1)
+	g.mu.Lock()
+	cur := g.ch.ring.Join(func(seq uint64) {
+		if seq < g.low.Load() {
+			g.low.Store(seq)
+		}
+	})
+	g.joining = append(g.joining, member{s, cur})
+	g.mu.Unlock()
+	s.group.Store(g)
+}
+
+// wake marks the group dirty and wakes its drainer; a group is queued once. Any
+// goroutine.
+func (g *group) wake() {
+	if !g.dirty.Load() && !g.dirty.Swap(true) {
+		g.drainer.add(g)
+	}
+}
+
+// run is the group's turn on its drainer.
+func (g *group) run() {
+	g.passing.Lock()
+	again := g.pass(g.ch.srv.now())
+	g.passing.Unlock()
+	if again {
+		g.wake()
+	}
+}
+
+// tryPass makes a pass on this goroutine, false if another one is at it.
+func (g *group) tryPass(now int64) bool {
+	if !g.passing.TryLock() {
+		return false
+	}
+	again := g.pass(now)
+	g.passing.Unlock()
+	if again {
+		g.wake()
+	}
+	return true
+}
+
+// pass serves every receiver of the group once, from its cursor to the head, and
+// reports whether one that could have taken more used up its budget. The caller
+// holds passing.
+func (g *group) pass(now int64) (again bool) {
+	g.dirty.Store(false) // before the head is read: what comes later wakes anew
+	g.mu.Lock()
+	g.members = append(g.members, g.joining...)
+	clear(g.joining)
+	g.joining = g.joining[:0]
+	g.mu.Unlock()
+
+	over := g.ch.ring.Ended() // before the last packets are read
+	low := uint64(math.MaxUint64)
+	for i := 0; i < len(g.members); {
+		m := &g.members[i]
+		stays, more := m.drain(over, now)
+		again = again || more
+		if stays {
+			low = min(low, m.cur.Seq())
+			i++
+			continue
+		}
+		last := len(g.members) - 1
+		s := m.s
+		g.members[i] = g.members[last]
+		g.members[last] = member{}
+		g.members = g.members[:last]
+		g.size.Add(-1)
+		s.group.Store(nil)
+		s.run() // what came while the group was still its owner
+	}
+
+	g.mu.Lock()
+	for i := range g.joining {
+		low = min(low, g.joining[i].cur.Seq())
+	}
+	g.low.Store(low)
+	g.mu.Unlock()
+	return again
+}
+
+// drain serves one receiver: what is pending, then packets, as long as its socket
+// is free. It reports whether the receiver stays in the group, and whether it used
+// up its budget. over says that the ring has no packets but those that can be read
+// now. The caller holds the group's passing.
+//
+// The policy: a receiver that is behind is kept as long as the ring keeps its next
+// packet. When it does not, the receiver gets the rest of the packet it has begun
+// and the close frame with slowReceiver's code; nothing waits for it.
+func (m *member) drain(over bool, now int64) (stays, again bool) {
+	s := m.s
+	// Fast path: it has everything.
+	if !over && !m.cur.More() && s.pending.Load() == 0 && s.ending.Load() == 0 {
+		return true, false
+	}
+	if s.gone.Load() {
+		return false, false
+	}
+	if m.cur.Overrun() && s.ending.Load() == 0 {
+		s.end(slowReceiver)
+	}
+	if m.cur.Overrun() {
+		m.cur.Detach()
+	}
+	if !s.free() {
+		return true, false // its wake comes when it is
+	}
+	s.mu.Lock()
+	again = m.drainLocked(over, now)
+	stays = !s.closeSent
+	s.mu.Unlock()
+	s.flushPending()
+	return stays, again
+}
+
+// drainLocked is drain with the write lock held and a socket that is free.
+func (m *member) drainLocked(over bool, now int64) (again bool) {
+	s := m.s
+	for sent := 0; ; {
+		if !s.mid {
+			if s.pending.Load() != 0 {
+				s.flushLocked()
+			}
+			if s.closeSent || s.ending.Load() != 0 || !s.free() {
+				return false
+			}
+		}
+		if sent >= passBudget {
+			return true
+		}
+		b := m.next()
+		if b == nil {
+			if !over {
+				return false
+			}
+			s.end(s.srv.endOfStream())
+			continue // writes the close frame
+		}
+		s.mid = m.cur.MidPacket()
+		sent += len(b)
+		free := s.write(b)
+		s.progress.Store(now)
+		if s.kind == probe && !s.mid {
+			s.end(probeDone)
+		}
+		if !free {
+			return false
+		}
+	}
+}
+
+// next takes the next piece for the receiver: only the rest of the current packet
+// if it is the last one it gets.
+func (m *member) next() []byte {
+	if m.s.kind == probe || m.s.ending.Load() != 0 {
+		return m.cur.TakeRest(piece)
+	}
+	return m.cur.Take(piece)
+}

@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/engine/page"
+)
+
+const (
+	// headerTimeout bounds the TLS handshake and the request's header together.
+	headerTimeout = 10 * time.Second
+
+	// answerTimeout bounds the rest of a request; the coordinator has 20 s of it.
+	answerTimeout = 40 * time.Second
+
+	// idleTimeout is how long a connection may wait for its next request.
+	idleTimeout = 60 * time.Second
+
+	// maxHeader is the largest request header, in bytes.
+	maxHeader = 16 << 10
+)
+
+// front answers HTTP: pages, refusals, and the handshakes that make sessions.
+type front struct {
+	srv    *Server            // static
+	http   *http.Server       // static
+	cancel context.CancelFunc // static; ends what handlers wait for
+
+	shaking  atomic.Int64 // handshakes under way
+	serving  sync.WaitGroup
+	shutdown sync.WaitGroup
+}
+
+// newFront serves the listeners.
+func newFront(srv *Server, listeners []net.Listener) *front {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &front{srv: srv, cancel: cancel}
+	f.http = &http.Server{
+		Handler:           f,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	f.http.Protocols = new(http.Protocols)
+	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
+	for i, l := range listeners {
+		srv.log.Info("listening", "address", l.Addr().String(), "tls", i > 0)
+		if i > 0 {
+			l = tlsListener{l, srv.cert.config()}
+		}
+		f.serving.Add(1)
+		go func() {
+			defer f.serving.Done()
+			if err := f.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				srv.log.Error("cannot accept connections any more", "error", err)
+			}
+		}()
+	}
+	return f
+}
+
+// close stops accepting and cancels the handshakes that wait.
+func (f *front) close() {
+	f.cancel()
+	f.shutdown.Add(1)
+	go func() {
+		defer f.shutdown.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if f.http.Shutdown(ctx) != nil {
+			_ = f.http.Close()
+		}
+	}()
+	f.serving.Wait()
+}
+
+// idle reports whether no handshake is under way any more.
+func (f *front) idle() bool { return f.shaking.Load() == 0 }
+
+// ServeHTTP answers one request.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	addr := peer(r.RemoteAddr)
+	if t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength); ok {
+		f.shaking.Add(1)
+		defer f.shaking.Add(-1)
+		status := f.shake(w, r, t, addr)
+		f.logRequest(r, addr, status, slog.String("channel", t.channel), slog.String("kind", t.kind.String()))
+		return
+	}
+	f.logRequest(r, addr, f.static(w, r))
+}
+
+// static answers what is no stream.
+func (f *front) static(w http.ResponseWriter, r *http.Request) int {
+	body, contentType, ok := f.page(r.URL.EscapedPath())
+	if !ok {
+		refuse(w, http.StatusNotFound, "Not found: the path is /{CHANNEL}/{KEY}/{publish|receive|receive-clear-cache|probe}")
+		return http.StatusNotFound
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, http.StatusMethodNotAllowed, "Method not allowed: use GET")
+		return http.StatusMethodNotAllowed
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Security-Policy", page.ContentSecurityPolicy())
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache")
+	_, _ = w.Write(body)
+	return http.StatusOK
+}
+
+// page returns what a path shows.
+func (f *front) page(path string) (body []byte, contentType string, ok bool) {
+	switch {
+	case path == "/healthz":
+		return []byte("ok\n"), "text/plain; charset=utf-8", true
+	case !f.srv.cfg.DisableTestClient:
+		return page.File(path)
+	case path == "/":
+		return []byte("ws-stream-server " + f.srv.version + "\n"), "text/plain; charset=utf-8", true
+	}
+	return nil, "", false
+}
+
+// peer returns a client's address; IPv4-mapped IPv6 counts as IPv4.
+func peer(remote string) netip.AddrPort {
+	a, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// logRequest writes the request's line. The path is not in it: it has the key.
+func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, more ...slog.Attr) {
+	if !f.srv.cfg.LogRequests {
+		return
+	}
+	f.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "request", append([]slog.Attr{
+		slog.String("method", r.Method),
+		slog.Int("status", status),
+		slog.String("addr", addr.String()),
+	}, more...)...)
+}
+
+// shake answers a stream's handshake, in this order: the upgrade's headers, the
+// address, the limits, the channel, the coordinator. It returns the status.
+func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort) int {
+	say := func(status int, text string) int {
+		refuse(w, status, text)
+		return status
+	}
+	accept, status, text := checkUpgrade(r)
+	if status != 0 {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		return say(status, text)
+	}
+	if f.srv.stopping.Load() {
+		return say(http.StatusServiceUnavailable, "Service unavailable: "+errStopping.Error())
+	}
+	if t.kind != publish && !f.srv.filter.MayPlay(addr.Addr()) {
+		return say(http.StatusForbidden, "Forbidden: this address may not play")
+	}
+	if !f.srv.filter.Acquire(addr.Addr()) {
+		return say(http.StatusTooManyRequests, "Too many connections from this address")
+	}
+	s := f.srv.newSession(t, addr)
+	if t.kind == publish {
+		if status, text := f.authorize(r.Context(), s); status != 0 {
+			s.freeSlot()
+			return say(status, text)
+		}
+	}
+	f.upgrade(w, s, accept)
+	return http.StatusSwitchingProtocols
+}
+
+// authorize makes a session the publisher of its channel if the coordinator says
+// so, or returns the refusal.
+func (f *front) authorize(ctx context.Context, s *session) (status int, text string) {
+	const taken = "Forbidden: the channel already has a publisher"
+	if f.srv.registry.busy(s.name) {
+		return http.StatusForbidden, taken
+	}
+	grant, err := f.srv.auth.Authorize(ctx, auth.Request{Channel: s.name, Key: s.key, Addr: s.addr.Addr()})
+	switch {
+	case errors.Is(err, auth.ErrDenied):
+		return http.StatusForbidden, "Forbidden: the streaming key was refused"
+	case err != nil:
+		return http.StatusServiceUnavailable, "Service unavailable: the coordinator cannot be asked"
+	case ctx.Err() != nil: // the client has left, or the server goes away
+		grant.End()
+		return http.StatusServiceUnavailable, "Service unavailable: " + errStopping.Error()
+	}
+	s.grant = grant
+	if !f.srv.registry.claim(s) {
+		grant.End()
+		return http.StatusForbidden, taken
+	}
+	grant.OnRevoke(func(why auth.Revocation) {
+		if why == auth.LinkReset {
+			s.end(publisherReset)
+		} else {
+			s.end(publisherKilled)
+		}
+	})
+	return 0, ""
+}

@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	// sweepEvery is how often the sweep looks at one shard of the sessions, and at
+	// those that are closing; rosterShards sweeps look at every session once.
+	sweepEvery   = 500 * time.Millisecond
+	rosterShards = 10
+
+	// beatEvery is after how many looks a session gets a heartbeat: every 20 s.
+	beatEvery = int(20 * time.Second / (rosterShards * sweepEvery))
+
+	// lifeTimeout is how long a client may show no life.
+	lifeTimeout = 60 * time.Second
+
+	// A receiver of a stream that has ended may take nothing for endedStall, and
+	// has endedTotal in all.
+	endedStall = 30 * time.Second
+	endedTotal = 5 * time.Minute
+)
+
+// roster is all sessions, from the claim or the join to closed, in shards that are
+// swept one after the other, so that heartbeats are spread over time.
+type roster struct {
+	shards [rosterShards]struct {
+		mu       sync.Mutex
+		sessions []*session
+	}
+}
+
+// add puts a session in. Any goroutine.
+func (r *roster) add(s *session) {
+	s.shard = rand.Int32N(rosterShards)
+	sh := &r.shards[s.shard]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.place = int32(len(sh.sessions))
+	sh.sessions = append(sh.sessions, s)
+}
+
+// remove takes a session out. Any goroutine, once a session.
+func (r *roster) remove(s *session) {
+	sh := &r.shards[s.shard]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	last := len(sh.sessions) - 1
+	moved := sh.sessions[last]
+	sh.sessions[s.place], moved.place = moved, s.place
+	sh.sessions[last] = nil
+	sh.sessions = sh.sessions[:last]
+}
+
+// size returns how many sessions there are. Any goroutine.
+func (r *roster) size() (n int) {
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		n += len(sh.sessions)
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+// snapshot appends the sessions of one shard to buf.
+func (r *roster) snapshot(shard int, buf []*session) []*session {
+	sh := &r.shards[shard]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return append(buf, sh.sessions...)
+}
+
+// closings is the sessions that end, with the moment when they are cut off.
+type closingList struct {
+	mu sync.Mutex
+	at map[*session]int64 // Server.now
+}
+
+// add sets the moment, or moves it. A session that is closed is not taken. Any
+// goroutine.
+func (l *closingList) add(s *session, at int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !s.gone.Load() {
+		l.at[s] = at
+	}
+}
+
+// remove forgets a session that is closed. Any goroutine.
+func (l *closingList) remove(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.at, s)
+}
+
+// due appends the sessions whose moment has come to buf.
+func (l *closingList) due(now int64, buf []*session) []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s, at := range l.at {
+		if now >= at {
+			buf = append(buf, s)
+		}
+	}
+	return buf
+}
+
+// sweep is the one goroutine that sends heartbeats, drops who shows no life, and
+// cuts off who does not come to an end. It works until stop is closed.
+func (srv *Server) sweep(stop <-chan struct{}) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var buf []*session
+	for shard := 0; ; shard = (shard + 1) % rosterShards {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		now := srv.now()
+		buf = srv.closing.due(now, buf[:0])
+		for _, s := range buf {
+			s.abort()
+		}
+		clear(buf)
+		buf = srv.roster.snapshot(shard, buf[:0])
+		for _, s := range buf {
+			s.look(now)
+		}
+		clear(buf)
+	}
+}
+
+// look is the sweep's look at a session, every 5 s.
+func (s *session) look(now int64) {
+	if s.ending.Load() != 0 {
+		return
+	}
+	if r := s.verdict(now); r != notEnded {
+		s.end(r)
+		return
+	}
+	if s.beats++; int(s.beats)%beatEvery == 0 {
+		s.raise(sendBeat)
+	}
+}
+
+// verdict decides whether a session has to go because it was silent for too long.
+func (s *session) verdict(now int64) reason {
+	progress := s.progress.Load()
+	if over := s.ch.over.Load(); over != 0 && s.kind != publish && s.group.Load() != nil {
+		if now-max(over, progress) >= int64(endedStall) || now-over >= int64(endedTotal) {
+			return slowReceiver
+		}
+	}
+	if now-max(s.life.Load(), progress) >= int64(lifeTimeout) {
+		return noSignOfLife
+	}
+	return notEnded
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+
+	"github.com/valyala/bytebufferpool"
+
+	"ws-stream-server/engine/frame"
+)
+
+const (
+	// readBuffer is what a poller reads at once, in bytes.
+	readBuffer = 64 << 10
+
+	// readsPerEvent bounds what one connection may have of its poller before the
+	// others get their turn.
+	readsPerEvent = 4
+
+	// maxPooled is the largest buffer that is given back to a pool, in bytes.
+	maxPooled = 1 << 20
+)
+
+// readable reads what has arrived: at most readsPerEvent times buf, but to the end
+// if the client has closed its side, for then nbio closes the connection when this
+// returns. Called on the poller; buf is the poller's.
+func (s *session) readable(buf []byte) {
+	for reads := 1; ; reads++ {
+		n, err := s.conn.Read(buf)
+		switch {
+		case n > 0:
+			s.received(buf[:n])
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return
+		default: // the end, or an error
+			_ = s.conn.Close()
+			return
+		}
+		if n > 0 && n < len(buf) {
+			return // all that was there
+		}
+		if reads >= readsPerEvent && !hungUp(s.conn) {
+			return // the rest makes another event
+		}
+	}
+}
+
+// received takes bytes of the client, on the poller. b is the poller's and may be
+// changed.
+func (s *session) received(b []byte) {
+	s.life.Store(s.srv.now())
+	s.in.mu.Lock()
+	before := s.published()
+	r, code := s.take(b)
+	after := s.published()
+	s.in.mu.Unlock()
+	if after != before {
+		s.ch.wake(s.srv.now())
+	}
+	s.obey(r, code)
+}
+
+// published returns how many packets the session has published.
+func (s *session) published() uint64 {
+	if s.kind != publish {
+		return 0
+	}
+	return s.ch.ring.Head()
+}
+
+// obey ends the session for what was found in its bytes. Called on the poller
+// without in.mu.
+func (s *session) obey(r reason, code uint16) {
+	if r == notEnded {
+		return
+	}
+	if r == clientClosed {
+		s.clientDone.Store(true)
+		s.endWith(clientClosed, code)
+	} else {
+		s.end(r)
+	}
+	s.finish()
+}
+
+// take decodes bytes as they came from the socket. The caller holds in.mu.
+func (s *session) take(b []byte) (reason, uint16) {
+	if s.tls == nil {
+		return s.decode(b)
+	}
+	return s.tls.open(s, b)
+}
+
+// decode takes the client's frames: publishes packets, answers pings, and reports
+// why the session must end if it must. The caller holds in.mu; b may be changed.
+func (s *session) decode(b []byte) (reason, uint16) {
+	for !s.in.deaf {
+		ev, rest, err := s.in.dec.Next(b)
+		if err != nil {
+			s.in.deaf = true
+			var violation *frame.Error
+			if errors.As(err, &violation) {
+				return ofCloseCode(violation.Code), violation.Code
+			}
+			return internalFault, closings[internalFault].code
+		}
+		switch ev {
+		case frame.NeedMore:
+			return notEnded, 0
+		case frame.Data:
+			if p := s.in.dec.Piece(); s.kind == publish && p.Op == frame.Binary {
+				s.publish(p)
+			}
+		case frame.Control:
+			switch s.in.dec.ControlOp() {
+			case frame.Ping:
+				s.answerPing(s.in.dec.ControlPayload())
+			case frame.Close:
+				s.in.deaf = true // RFC 6455, 5.5.1: nothing follows
+				return clientClosed, answerTo(s.in.dec.CloseCode())
+			}
+		}
+		b = rest
+	}
+	return notEnded, 0
+}
+
+// answerTo returns the close code that answers a client's.
+func answerTo(code uint16) uint16 {
+	if code == 1005 { // none was given
+		return 1000
+	}
+	return code
+}
+
+// publish puts a piece of a message into the ring. A message that is whole, as
+// most are, is unmasked straight into the ring: that is the only copy. The caller
+// holds in.mu.
+func (s *session) publish(p *frame.Piece) {
+	r := s.ch.ring
+	if r.Ended() {
+		return // ended by someone else between two frames: dropped
+	}
+	// Fast path: the whole message.
+	if p.First && p.End {
+		n := len(p.Bytes)
+		packet := r.Reserve(frame.HeaderSize(n) + n)
+		p.Unmask(packet[frame.PutHeader(packet, frame.Binary, n):])
+		r.Commit(s.ch.age(s.life.Load()))
+		return
+	}
+	// Slow path: put together first. What is declared allocates nothing, only
+	// what has arrived does.
+	if s.in.msg == nil {
+		s.in.msg = bytebufferpool.Get()
+	}
+	m := s.in.msg
+	at := len(m.B)
+	m.B = slices.Grow(m.B, len(p.Bytes))[:at+len(p.Bytes)]
+	p.Unmask(m.B[at:])
+	if p.End {
+		packet := r.Reserve(frame.HeaderSize(len(m.B)) + len(m.B))
+		copy(packet[frame.PutHeader(packet, frame.Binary, len(m.B)):], m.B)
+		r.Commit(s.ch.age(s.life.Load()))
+		s.dropMessage()
+	}
+}
+
+// dropMessage gives the message's buffer back. The caller holds in.mu.
+func (s *session) dropMessage() {
+	if m := s.in.msg; m != nil && cap(m.B) <= maxPooled {
+		if s.srv.poison {
+			overwrite(m.B[:cap(m.B)])
+		}
+		bytebufferpool.Put(m)
+	}
+	s.in.msg = nil
+}
+
+// overwrite makes b unrecognizable, so that tests see who still looks at it.
+func overwrite(b []byte) {
+	for i := range b {
+		b[i] = 0xDB
+	}
+}

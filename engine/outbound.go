@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/valyala/bytebufferpool"
+
+	"ws-stream-server/engine/frame"
+)
+
+const (
+	// closeTimeout is how long a session that ends may take until its close frame
+	// is written: the rest of a packet may stand before it.
+	closeTimeout = 5 * time.Second
+
+	// lingerTimeout is how long the client's own close is waited for afterwards.
+	lingerTimeout = 2 * time.Second
+)
+
+// Bits of session.pending.
+const (
+	sendPong  uint32 = 1 << iota
+	sendBeat         // the TEXT message "h" and a ping
+	sendWire         // TLS has bytes of its own to send
+	sendClose        // the close frame, an "ERROR: …" before it
+)
+
+// beat is the heartbeat: TEXT "h", then an empty ping.
+var beat = []byte{0x81, 1, 'h', 0x89, 0}
+
+// free reports whether nbio has nothing left to write for the session.
+func (s *session) free() bool { return s.unsent.Load() == 0 }
+
+// raise has something written at the next frame boundary. Any goroutine.
+func (s *session) raise(bits uint32) {
+	s.pending.Or(bits)
+	s.flushPending()
+}
+
+// flushPending writes what is pending if the socket is free and nobody else
+// writes. Who holds the lock instead calls it after it has let go, and when the
+// socket becomes free the owner does. Any goroutine that does not hold the lock.
+func (s *session) flushPending() {
+	for s.pending.Load() != 0 && s.free() && s.mu.TryLock() {
+		flushed := s.flushLocked()
+		s.mu.Unlock()
+		if !flushed {
+			return
+		}
+	}
+}
+
+// flushLocked writes what is pending and reports whether it could: not in the
+// middle of a packet, and not after the close frame. The caller holds the write
+// lock and the socket is free.
+func (s *session) flushLocked() bool {
+	if s.mid || s.closeSent || s.gone.Load() {
+		return false
+	}
+	bits := s.pending.Swap(0)
+	switch bits {
+	case 0:
+		return false
+	case sendBeat: // Fast path: thousands at a time.
+		s.write(beat)
+		return true
+	}
+	buf := bytebufferpool.Get()
+	defer bytebufferpool.Put(buf)
+	if bits&sendPong != 0 {
+		if p := s.pong.Swap(nil); p != nil {
+			buf.B = frame.AppendFrame(buf.B, frame.Pong, *p)
+		}
+	}
+	if bits&sendBeat != 0 {
+		buf.B = append(buf.B, beat...)
+	}
+	if bits&sendClose != 0 {
+		buf.B = s.appendClose(buf.B)
+		s.closeSent = true
+	}
+	s.write(buf.B) // TLS adds its own end behind the close frame
+	return true
+}
+
+// appendClose appends the last frames of the session.
+func (s *session) appendClose(b []byte) []byte {
+	how := closings[s.reason()]
+	code := uint16(s.ending.Load() >> 16)
+	if how.fault != "" {
+		b = frame.AppendFrame(b, frame.Text, []byte("ERROR: "+how.fault))
+	}
+	if code == 0 {
+		return b
+	}
+	return frame.AppendClose(b, code, how.text)
+}
+
+// write hands b over to nbio, sealed if the session speaks TLS, and reports
+// whether the kernel took all of it. b may be used again when write returns. The
+// caller holds the write lock, and the socket is free.
+func (s *session) write(b []byte) (free bool) {
+	if s.tls != nil {
+		sealed := s.tls.seal(b, s.closeSent)
+		defer s.tls.sealed(sealed)
+		b = sealed.B
+	}
+	if len(b) == 0 {
+		return true
+	}
+	s.unsent.Store(int64(len(b)))
+	s.writing.Store(true)
+	beforeWrite(s.conn)
+	_, _ = s.conn.Write(b) // an error closes the connection: closed will run
+	s.writing.Store(false)
+	return s.unsent.Load() == 0
+}
+
+// written is nbio's news that the kernel took n bytes. It runs under the
+// connection's lock, on the goroutine that writes or on the poller: it counts,
+// marks and wakes.
+func (s *session) written(n int) {
+	if s.unsent.Add(-int64(n)) == 0 && !s.writing.Load() {
+		// The poller has written the rest. Whoever wrote the beginning has looked
+		// at unsent before writing was reset, or sees 0 now.
+		s.progress.Store(s.srv.now())
+		s.wakeOwner()
+	}
+}
+
+// answerPing has the newest ping answered. payload is copied. Called on the poller.
+func (s *session) answerPing(payload []byte) {
+	p := append([]byte(nil), payload...)
+	s.pong.Store(&p)
+	s.raise(sendPong)
+}
+
+// finish goes on with a session whose close frame was handed over: once it is
+// written, the sending side is shut down, so that the client sees the end; once
+// the client's close frame is there too, the connection is closed. Any goroutine
+// that does not hold the write lock.
+func (s *session) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closeSent || !s.free() || s.gone.Load() {
+		return
+	}
+	if s.clientDone.Load() {
+		s.freeSlot() // before the client can know that it may come back
+		_ = s.conn.Close()
+		return
+	}
+	if s.halfClosed {
+		return
+	}
+	s.halfClosed = true
+	s.srv.closing.add(s, s.srv.now()+int64(lingerTimeout))
+	shutdownWrite(s.conn)
+}

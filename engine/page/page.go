@@ -1,0 +1,69 @@
+// Package page holds the test client that the server shows at "/": a page that
+// publishes a camera, a screen or a generated pattern, and that watches a
+// channel. It is plain HTML, CSS and JavaScript modules, embedded as they are
+// written: no build step, nothing fetched from anywhere else.
+//
+// The package knows nothing of HTTP. It maps exact paths to bytes; the caller
+// answers requests and adds the headers, ContentSecurityPolicy among them.
+package page
+
+import (
+	"embed"
+	"strings"
+)
+
+//go:embed static
+var static embed.FS
+
+// files maps every path that the page consists of to its file and its media
+// type. The list is written out, so a file that was merely dropped into the
+// folder is never served.
+var files = map[string]struct{ name, contentType string }{
+	"/":                    {"index.html", "text/html; charset=utf-8"},
+	"/client/icon.svg":     {"icon.svg", "image/svg+xml"},
+	"/client/style.css":    {"style.css", "text/css; charset=utf-8"},
+	"/client/main.js":      {"main.js", javaScript},
+	"/client/link.js":      {"link.js", javaScript},
+	"/client/media.js":     {"media.js", javaScript},
+	"/client/pattern.js":   {"pattern.js", javaScript},
+	"/client/player.js":    {"player.js", javaScript},
+	"/client/publisher.js": {"publisher.js", javaScript},
+}
+
+const javaScript = "text/javascript; charset=utf-8"
+
+// File returns what is served at path: the body, which is the caller's own copy,
+// and its media type. Only exact paths match ("/", "/client/main.js", …); for
+// any other ok is false. Any goroutine may call it.
+func File(path string) (body []byte, contentType string, ok bool) {
+	file, ok := files[path]
+	if !ok {
+		return nil, "", false
+	}
+	body, err := static.ReadFile("static/" + file.name)
+	if err != nil {
+		return nil, "", false
+	}
+	return body, file.contentType, true
+}
+
+// ContentSecurityPolicy returns the value of the Content-Security-Policy header
+// that belongs on every file of the page. Scripts and styles come from the
+// server only, never inline; the one thing the page may reach elsewhere is a
+// WebSocket, because it can test any server; blob: is how Media Source
+// Extensions are attached to a video; no text ever becomes markup or code.
+func ContentSecurityPolicy() string {
+	return strings.Join([]string{
+		"default-src 'none'",
+		"script-src 'self'",
+		"style-src 'self'",
+		"img-src 'self'",
+		"connect-src 'self' ws: wss:",
+		"media-src blob: mediastream:",
+		"base-uri 'none'",
+		"form-action 'none'",
+		"frame-ancestors 'none'",
+		"require-trusted-types-for 'script'",
+		"trusted-types 'none'",
+	}, "; ")
+}

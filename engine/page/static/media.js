@@ -1,0 +1,228 @@
+// What a stream is, told from its first bytes: the MIME type with the codecs
+// that Media Source Extensions need before the first append.
+
+const EBML = 0x1a45dfa3;
+const SEGMENT = 0x18538067;
+const TRACKS = 0x1654ae6b;
+const CLUSTER = 0x1f43b675;
+const TRACK_ENTRY = 0xae;
+const CODEC_ID = 0x86;
+const CODEC_PRIVATE = 0x63a2;
+
+/**
+ * Looks at the bytes from the stream's beginning.
+ *
+ * Returns undefined when more bytes are needed, {mime} when the type is known
+ * (whether this browser plays it is another question), or {problem} in words
+ * when no further byte will help.
+ */
+export function sniff(bytes) {
+  if (bytes.length < 8) return undefined;
+  const first = u32(bytes, 0);
+  if (first === EBML) return sniffWebM(bytes);
+  if (isBoxType(ascii(bytes, 4, 8))) return sniffMP4(bytes);
+  if (first === CLUSTER || ascii(bytes, 4, 8) === "moof") return { problem: noBeginning };
+  if (bytes[0] === 0x47) return { problem: "The stream is MPEG-TS, which browsers do not play." };
+  return { problem: `The stream is neither WebM nor MP4, or ${noBeginning[0].toLowerCase()}${noBeginning.slice(1)}` };
+}
+
+const noBeginning =
+  "The beginning of the stream, which every player needs, is not in the server's cache any more. " +
+  "Restart the publisher, or give the server a larger cache.";
+
+// --- WebM (EBML) ---
+
+// vint reads a variable-length integer at pos. With the marker kept it is an
+// element's ID. Unknown sizes are Infinity. Undefined: more bytes needed.
+function vint(bytes, pos, keepMarker) {
+  if (pos >= bytes.length) return undefined;
+  const length = Math.clz32(bytes[pos]) - 23;
+  if (length > 8 || pos + length > bytes.length) return undefined;
+  let value = keepMarker ? bytes[pos] : bytes[pos] & (0xff >> length);
+  let ones = (bytes[pos] & (0xff >> length)) === 0xff >> length;
+  for (let i = 1; i < length; i++) {
+    value = value * 256 + bytes[pos + i];
+    ones &&= bytes[pos + i] === 0xff;
+  }
+  return { value: !keepMarker && ones ? Infinity : value, length };
+}
+
+function element(bytes, pos) {
+  const id = vint(bytes, pos, true);
+  const size = id && vint(bytes, pos + id.length, false);
+  if (!size) return undefined;
+  const start = pos + id.length + size.length;
+  return { id: id.value, start, end: start + size.value };
+}
+
+function* elements(bytes, start, end) {
+  for (let pos = start; pos < end; ) {
+    const item = element(bytes, pos);
+    if (!item) return;
+    yield item;
+    pos = item.end;
+  }
+}
+
+function sniffWebM(bytes) {
+  const header = element(bytes, 0);
+  const segment = header && element(bytes, header.end);
+  if (!segment) return undefined;
+  if (segment.id !== SEGMENT) return { problem: "The stream is EBML but not WebM." };
+  for (const item of elements(bytes, segment.start, bytes.length)) {
+    if (item.id === CLUSTER) return { problem: "The stream names no tracks before its first cluster." };
+    if (item.id !== TRACKS) continue;
+    if (item.end > bytes.length) return undefined;
+    return describeTracks(bytes, item);
+  }
+  return undefined;
+}
+
+function describeTracks(bytes, tracks) {
+  const codecs = [];
+  let video = false;
+  for (const track of elements(bytes, tracks.start, tracks.end)) {
+    if (track.id !== TRACK_ENTRY) continue;
+    let id = "";
+    let setup = new Uint8Array();
+    for (const field of elements(bytes, track.start, track.end)) {
+      if (field.id === CODEC_ID) id = ascii(bytes, field.start, field.end).replace(/\0+$/, "");
+      if (field.id === CODEC_PRIVATE) setup = bytes.subarray(field.start, field.end);
+    }
+    if (!/^[VA]_/.test(id)) continue;
+    const codec = webmCodec(id, setup);
+    if (!codec) return { problem: `The stream has a ${id} track, which browsers do not play in WebM.` };
+    codecs.push(codec);
+    video ||= id.startsWith("V_");
+  }
+  if (codecs.length === 0) return { problem: "The stream has no audio or video track." };
+  return { mime: mimeType(video, "webm", codecs) };
+}
+
+function webmCodec(id, setup) {
+  switch (id) {
+    case "V_VP8":
+      return "vp8";
+    case "V_VP9":
+      return "vp9";
+    case "V_AV1":
+      return av1Codec(setup);
+    case "A_OPUS":
+      return "opus";
+    case "A_VORBIS":
+      return "vorbis";
+    default:
+      return undefined;
+  }
+}
+
+// --- MP4 (ISO base media file format) ---
+
+const isBoxType = (type) => type === "ftyp" || type === "styp" || type === "moov";
+
+function* boxes(bytes, start, end) {
+  for (let pos = start; pos + 8 <= end; ) {
+    let size = u32(bytes, pos);
+    let header = 8;
+    if (size === 1) {
+      if (pos + 16 > end) return;
+      size = u32(bytes, pos + 8) * 2 ** 32 + u32(bytes, pos + 12);
+      header = 16;
+    }
+    if (size === 0) size = Infinity;
+    if (size < header) return;
+    yield { type: ascii(bytes, pos + 4, pos + 8), start: pos + header, end: pos + size };
+    pos += size;
+  }
+}
+
+function firstBox(bytes, start, end, type) {
+  for (const item of boxes(bytes, start, end)) if (item.type === type) return item;
+  return undefined;
+}
+
+function box(bytes, parent, ...path) {
+  let here = parent;
+  for (const type of path) {
+    here = here && firstBox(bytes, here.start, here.end, type);
+  }
+  return here;
+}
+
+function sniffMP4(bytes) {
+  for (const item of boxes(bytes, 0, bytes.length)) {
+    if (item.type === "moof" || item.type === "mdat") return { problem: "The MP4 stream is not fragmented: it has no moov box at its beginning." };
+    if (item.type !== "moov") continue;
+    if (item.end > bytes.length) return undefined;
+    return describeMovie(bytes, item);
+  }
+  return undefined;
+}
+
+function describeMovie(bytes, movie) {
+  const codecs = [];
+  let video = false;
+  for (const track of boxes(bytes, movie.start, movie.end)) {
+    if (track.type !== "trak") continue;
+    const table = box(bytes, track, "mdia", "minf", "stbl", "stsd");
+    const entry = table && boxes(bytes, table.start + 8, table.end).next().value;
+    if (!entry) continue;
+    const codec = mp4Codec(bytes, entry);
+    if (!codec) return { problem: `The stream has a ${entry.type} track, which this page cannot name to the browser.` };
+    codecs.push(codec);
+    video ||= !/^(mp4a|Opus|fLaC)$/.test(entry.type);
+  }
+  if (codecs.length === 0) return { problem: "The stream has no audio or video track." };
+  return { mime: mimeType(video, "mp4", codecs) };
+}
+
+function mp4Codec(bytes, entry) {
+  const setup = (type) => {
+    const found = firstBox(bytes, entry.start + 78, entry.end, type);
+    return found ? bytes.subarray(found.start, found.end) : new Uint8Array();
+  };
+  switch (entry.type) {
+    case "avc1":
+    case "avc3": {
+      const config = setup("avcC");
+      const profile = config.length >= 4 ? [config[1], config[2], config[3]].map((b) => b.toString(16).padStart(2, "0")).join("") : "42e01e";
+      return `${entry.type}.${profile}`;
+    }
+    case "hvc1":
+    case "hev1":
+      return `${entry.type}.1.6.L120.90`; // a guess: Main profile
+    case "av01":
+      return av1Codec(setup("av1C"));
+    case "vp09": {
+      const config = setup("vpcC");
+      return config.length >= 7 ? `vp09.${two(config[4])}.${two(config[5])}.${two(config[6] >> 4)}` : "vp09.00.10.08";
+    }
+    case "mp4a":
+      return "mp4a.40.2"; // a guess: AAC-LC
+    case "Opus":
+      return "opus";
+    case "fLaC":
+      return "flac";
+    default:
+      return undefined;
+  }
+}
+
+// --- both ---
+
+// av1Codec names AV1 after its configuration record (profile, level, tier, depth).
+function av1Codec(setup) {
+  if (setup.length < 4) return "av01.0.08M.08";
+  const depth = setup[2] & 0x40 ? (setup[2] & 0x20 ? 12 : 10) : 8;
+  return `av01.${setup[1] >> 5}.${two(setup[1] & 0x1f)}${setup[2] & 0x80 ? "H" : "M"}.${two(depth)}`;
+}
+
+function mimeType(video, container, codecs) {
+  return `${video ? "video" : "audio"}/${container};codecs="${[...new Set(codecs)].join(",")}"`;
+}
+
+const two = (number) => String(number).padStart(2, "0");
+
+const u32 = (bytes, pos) => ((bytes[pos] << 24) | (bytes[pos + 1] << 16) | (bytes[pos + 2] << 8) | bytes[pos + 3]) >>> 0;
+
+const ascii = (bytes, start, end) => String.fromCharCode(...bytes.subarray(start, end));

@@ -1,0 +1,170 @@
+//go:build !windows
+
+package engine
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/lesismal/nbio"
+)
+
+// handover gives connections to nbio's pollers.
+//
+// An event that epoll reports carries only the number of a descriptor. Between the
+// moment a poller is told of events and the moment it looks at one of them, that
+// descriptor may have been closed by whoever wrote to it, and its number given to
+// a new connection: the event of the dead one would then close the living one. So
+// a new number enters nbio's table only when its poller has begun a batch of
+// events that was collected after the number was taken.
+//
+// Each poller has a wake connection for that. Woken, it wakes itself once more,
+// and in that second turn the poller adds what waited: the first turn may belong to
+// a batch that was under way, the second cannot. One turn serves all that wait.
+type handover struct {
+	engine *nbio.Engine
+	wakers []*waker // by poller
+}
+
+// waker is one poller's wake connection.
+type waker struct {
+	rx *nbio.Conn // on the poller
+	tx int        // the other end, written to by anybody
+
+	mu    sync.Mutex
+	fresh []*session // taken since the last turn
+	ready []*session // one turn old: added in the next one
+}
+
+// newHandover makes the wake connections. engine has been started.
+func newHandover(engine *nbio.Engine, pollers int) (*handover, error) {
+	h := &handover{engine: engine, wakers: make([]*waker, pollers)}
+	var surplus []*nbio.Conn
+	defer func() {
+		for _, c := range surplus {
+			_ = c.Close()
+		}
+	}()
+	// A connection's poller is its descriptor's number modulo the number of
+	// pollers: numbers are taken until every poller has one.
+	for found := 0; found < pollers; {
+		rx, tx, err := wakePair()
+		if err != nil {
+			h.close()
+			return nil, err
+		}
+		i := rx.Hash() % pollers
+		if h.wakers[i] != nil {
+			surplus = append(surplus, rx)
+			_ = syscall.Close(tx)
+			continue
+		}
+		h.wakers[i] = &waker{rx: rx, tx: tx}
+		found++
+	}
+	for _, w := range h.wakers {
+		w.rx.SetSession(w)
+		if _, err := engine.AddConn(w.rx); err != nil {
+			h.close()
+			return nil, fmt.Errorf("cannot add a wake connection: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// wakePair returns a connected pair of sockets, one end for nbio.
+func wakePair() (rx *nbio.Conn, tx int, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot make a wake connection: %w", err)
+	}
+	for _, fd := range fds {
+		syscall.CloseOnExec(fd)
+		_ = syscall.SetNonblock(fd, true)
+	}
+	f := os.NewFile(uintptr(fds[0]), "wake")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err == nil {
+		rx, err = nbio.NBConn(c)
+	}
+	if err != nil {
+		_ = syscall.Close(fds[1])
+		return nil, 0, fmt.Errorf("cannot make a wake connection: %w", err)
+	}
+	return rx, fds[1], nil
+}
+
+// close gives the other ends back; nbio closes its own. Called after nbio has
+// stopped.
+func (h *handover) close() {
+	for _, w := range h.wakers {
+		if w != nil {
+			_ = syscall.Close(w.tx)
+		}
+	}
+}
+
+// add hands a session's connection over. s.conn is set, and the caller does not
+// touch it any more. Any goroutine.
+func (h *handover) add(s *session) {
+	w := h.wakers[s.conn.Hash()%len(h.wakers)]
+	w.mu.Lock()
+	w.fresh = append(w.fresh, s)
+	first := len(w.fresh) == 1
+	w.mu.Unlock()
+	if first {
+		w.wake()
+	}
+}
+
+// wake makes the poller take a turn. If the socket is full, it is awake.
+func (w *waker) wake() { _, _ = syscall.Write(w.tx, []byte{1}) }
+
+// turn adds what is ready and makes ready what is fresh. Called on the poller.
+func (h *handover) turn(w *waker) {
+	var drop [64]byte
+	for {
+		if n, err := w.rx.Read(drop[:]); n < len(drop) || err != nil {
+			break
+		}
+	}
+	w.mu.Lock()
+	ready := w.ready
+	w.ready, w.fresh = w.fresh, nil
+	again := len(w.ready) > 0
+	w.mu.Unlock()
+	if again {
+		w.wake()
+	}
+	for _, s := range ready {
+		h.addNow(s)
+	}
+}
+
+// addNow is the second turn. nbio calls OnOpen before it listens to the socket,
+// and that takes what the client sent along with its handshake.
+func (h *handover) addNow(s *session) {
+	if _, err := h.engine.AddConn(s.conn); err != nil {
+		s.srv.log.Warn("cannot hand a connection over", "error", err)
+		s.closed()
+		return
+	}
+	s.handedOver()
+}
+
+// beforeWrite does nothing: writes never block here.
+func beforeWrite(*nbio.Conn) {}
+
+// shutdownWrite ends the sending side, so that the client sees the end and its own
+// last bytes are still read. Any goroutine.
+func shutdownWrite(c *nbio.Conn) {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); !closed {
+		_ = syscall.Shutdown(c.Hash(), syscall.SHUT_WR)
+	}
+}

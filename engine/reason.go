@@ -1,0 +1,74 @@
+package engine
+
+// reason is why a session ended: one entry for every way to lose a connection.
+// The first reason a session is given stays.
+type reason uint32
+
+const (
+	notEnded reason = iota
+
+	// The client's doing.
+	clientClosed // its close frame came; it is answered with the same code
+	clientGone   // end of file, reset, or a write that failed
+
+	// The stream's.
+	streamEnded // the publisher ended, the receiver has everything
+	probeDone   // the probe has its packet
+	publisherKilled
+	publisherReset // the coordinator forgot its publishers
+
+	// The server's.
+	serverShutdown
+	internalFault
+
+	// What a client did wrong.
+	wrongKey
+	protocolError
+	invalidText
+	messageTooBig
+	slowReceiver
+	noSignOfLife
+
+	reasons // number of reasons
+)
+
+// closing is how a session that ends for a reason is told.
+type closing struct {
+	code  uint16 // of the close frame; 0: none is sent
+	text  string // reason text of the close frame
+	fault string // what follows "ERROR: " in a TEXT message before the close; "": none
+	label string // the word in logs and metrics; never changes
+}
+
+// closings is part of the contract with clients: PROTO.md lists the codes.
+var closings = [reasons]closing{
+	notEnded:        {label: "none"},
+	clientClosed:    {code: 1000, label: "client_closed"},
+	clientGone:      {label: "client_gone"},
+	streamEnded:     {code: 1000, text: "stream ended", label: "stream_ended"},
+	probeDone:       {code: 1000, text: "probe done", label: "probe_done"},
+	publisherKilled: {code: 4000, text: "stream killed", fault: "Stream killed by the coordinator", label: "killed"},
+	publisherReset:  {code: 1013, text: "try again", fault: "The coordinator was lost, publish again", label: "coordinator_reset"},
+	serverShutdown:  {code: 1001, text: "server going away", label: "shutdown"},
+	internalFault:   {code: 1011, text: "internal error", fault: "Internal error", label: "internal_error"},
+	wrongKey:        {code: 1008, text: "invalid streaming key", fault: "Invalid streaming key", label: "wrong_key"},
+	protocolError:   {code: 1002, text: "protocol error", fault: "Protocol error", label: "protocol_error"},
+	invalidText:     {code: 1007, text: "invalid UTF-8", fault: "Invalid UTF-8", label: "invalid_text"},
+	messageTooBig:   {code: 1009, text: "message too big", fault: "Message too big", label: "message_too_big"},
+	slowReceiver:    {code: 4008, text: "receiver too slow", fault: "Receiver too slow", label: "slow_receiver"},
+	noSignOfLife:    {code: 4001, text: "no sign of life", fault: "No sign of life", label: "no_sign_of_life"},
+}
+
+func (r reason) String() string { return closings[r].label }
+
+// ofCloseCode returns the reason for a violation that the codec found.
+func ofCloseCode(code uint16) reason {
+	switch code {
+	case 1007:
+		return invalidText
+	case 1009:
+		return messageTooBig
+	default:
+		return protocolError
+	}
+}

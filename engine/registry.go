@@ -1,0 +1,77 @@
+package engine
+
+import "sync"
+
+// registry finds channels by name. Its lock comes before a channel's.
+type registry struct {
+	srv *Server // static
+
+	mu       sync.Mutex
+	channels map[string]*Channel // waiting or live; one whose publisher has ended is not here
+}
+
+// join adds a receiver to its channel. A channel that nobody has named yet comes
+// to be. It returns notEnded, or why the receiver has to go. Any goroutine.
+func (r *registry) join(s *session) reason {
+	ch := r.lock(s.name)
+	defer ch.mu.Unlock()
+	s.ch = ch
+	return ch.join(s)
+}
+
+// claim makes a session the publisher of its channel, false if it has one. Of two
+// that race exactly one gets true. Any goroutine.
+func (r *registry) claim(s *session) bool {
+	ch := r.lock(s.name)
+	defer ch.mu.Unlock()
+	if ch.publisher != nil {
+		return false
+	}
+	s.ch = ch
+	ch.publisher = s
+	return true
+}
+
+// busy reports whether a channel has a publisher. Any goroutine.
+func (r *registry) busy(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch := r.channels[name]
+	if ch == nil {
+		return false
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.publisher != nil
+}
+
+// lock returns the channel of that name with its lock held.
+func (r *registry) lock(name string) *Channel {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch := r.channels[name]
+	if ch == nil {
+		ch = &Channel{srv: r.srv, name: name}
+		r.channels[name] = ch
+	}
+	ch.mu.Lock()
+	return ch
+}
+
+// update runs f with the channel's lock held and forgets the channel if f says so.
+func (r *registry) update(ch *Channel, f func() (forget bool)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if f() && r.channels[ch.name] == ch {
+		delete(r.channels, ch.name)
+	}
+}
+
+// size returns how many channels are waiting or live. Any goroutine.
+func (r *registry) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.channels)
+}

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+	"github.com/lesismal/nbio/logging"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/netfilter"
+)
+
+// Options is what a Server works with beside its settings.
+type Options struct {
+	Version string // shown at / when there is no test client
+	Log     *slog.Logger
+	Filter  *netfilter.Filter
+	Auth    auth.Authorizer
+}
+
+// Server is the streaming server: listeners, pollers, drainers and channels.
+type Server struct {
+	// Static after Start.
+	cfg      Config
+	version  string
+	log      *slog.Logger
+	filter   *netfilter.Filter
+	auth     auth.Authorizer
+	epoch    time.Time
+	poison   bool // tests: overwrite buffers that nobody may look at any more
+	cert     *certificate
+	engine   *nbio.Engine
+	handover *handover
+	drainers []*drainer
+	front    *front
+
+	registry registry
+	roster   roster
+	closing  closingList
+
+	// Atomic.
+	next     atomic.Uint32 // drainer of the next group
+	stopping atomic.Bool   // Shutdown has begun
+
+	stop    chan struct{} // closed to end the goroutines that work counts
+	working sync.WaitGroup
+}
+
+// New returns a server that listens to nothing yet.
+func New(cfg Config, o Options) (*Server, error) {
+	srv := &Server{cfg: cfg, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, epoch: time.Now(), stop: make(chan struct{})}
+	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
+	srv.closing.at = map[*session]int64{}
+	if cfg.TLS() {
+		c, err := newCertificate(cfg.SSLCert, cfg.SSLKey, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		srv.cert = c
+	}
+	return srv, nil
+}
+
+// now returns the nanoseconds since the server was made, by the monotonic clock.
+func (srv *Server) now() int64 { return int64(time.Since(srv.epoch)) }
+
+// nextDrainer spreads groups over the drainers.
+func (srv *Server) nextDrainer() *drainer {
+	return srv.drainers[int(srv.next.Add(1)%uint32(len(srv.drainers)))]
+}
+
+// endOfStream returns why a receiver that has everything is closed.
+func (srv *Server) endOfStream() reason {
+	if srv.stopping.Load() {
+		return serverShutdown
+	}
+	return streamEnded
+}
+
+// Start listens and serves until Shutdown. It returns once connections are
+// accepted, or with the reason why they cannot be; then nothing is left behind.
+func (srv *Server) Start() error {
+	plain, err := net.Listen("tcp", srv.cfg.listenAddress(srv.cfg.HTTPPort))
+	if err != nil {
+		return fmt.Errorf("cannot listen for HTTP_PORT and BIND_ADDRESS: %w", err)
+	}
+	listeners := []net.Listener{plain}
+	if srv.cert != nil {
+		secure, err := net.Listen("tcp", srv.cfg.listenAddress(srv.cfg.SSLPort))
+		if err != nil {
+			_ = plain.Close()
+			return fmt.Errorf("cannot listen for SSL_PORT and BIND_ADDRESS: %w", err)
+		}
+		listeners = append(listeners, secure)
+	}
+	if err := srv.startPollers(); err != nil {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+		return err
+	}
+	srv.startWorkers()
+	srv.front = newFront(srv, listeners)
+	return nil
+}
+
+// startPollers starts nbio.
+func (srv *Server) startPollers() error {
+	logging.SetLevel(logging.LevelNone) // what matters is logged by the sessions
+	pollers := runtime.GOMAXPROCS(0)
+	srv.engine = nbio.NewEngine(nbio.Config{NPoller: pollers, ReadBufferSize: readBuffer})
+	srv.engine.OnOpen(srv.onOpen)
+	srv.engine.OnRead(srv.onRead)
+	srv.engine.OnWrittenSize(srv.onWritten)
+	srv.engine.OnClose(srv.onClose)
+	if err := srv.engine.Start(); err != nil {
+		return fmt.Errorf("cannot start the pollers: %w", err)
+	}
+	h, err := newHandover(srv.engine, pollers)
+	if err != nil {
+		srv.engine.Stop()
+		return err
+	}
+	srv.handover = h
+	return nil
+}
+
+// startWorkers starts the goroutines that live as long as the server.
+func (srv *Server) startWorkers() {
+	for range runtime.GOMAXPROCS(0) {
+		d := newDrainer()
+		srv.drainers = append(srv.drainers, d)
+		srv.work(d.run)
+	}
+	srv.work(srv.sweep)
+	if srv.cert != nil {
+		every := time.Duration(srv.cfg.SSLCheckReloadSeconds) * time.Second
+		srv.work(func(stop <-chan struct{}) { srv.cert.watch(every, stop) })
+	}
+}
+
+// work runs f until Shutdown ends it.
+func (srv *Server) work(f func(stop <-chan struct{})) {
+	srv.working.Add(1)
+	go func() {
+		defer srv.working.Done()
+		f(srv.stop)
+	}()
+}
+
+// onOpen is nbio's news of a connection it is about to serve: what came along with
+// the handshake is taken first. Nothing may be written or closed yet.
+func (srv *Server) onOpen(c *nbio.Conn) {
+	if s, ok := c.Session().(*session); ok {
+		s.takeEarly()
+	}
+}
+
+// onRead is nbio's news that a connection can be read, on its poller.
+func (srv *Server) onRead(c *nbio.Conn) {
+	switch s := c.Session().(type) {
+	case *session:
+		s.readable(srv.engine.PollerBuffer(c))
+	case *waker:
+		srv.handover.turn(s)
+	}
+}
+
+// onWritten is nbio's news that the kernel took n bytes, under c's lock.
+func (srv *Server) onWritten(c *nbio.Conn, _ []byte, n int) {
+	if s, ok := c.Session().(*session); ok {
+		s.written(n)
+	}
+}
+
+// onClose is nbio's news that a connection is closed. One goroutine brings them
+// all, one after the other.
+func (srv *Server) onClose(c *nbio.Conn, _ error) {
+	if s, ok := c.Session().(*session); ok {
+		s.closed()
+	}
+}
+
+// Shutdown stops accepting, ends every publisher, lets the receivers have what was
+// published, closes everybody with 1001 and stops. What has not ended by itself
+// when ctx ends is cut off; then an error says how many sessions that were.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.stopping.Store(true)
+	srv.front.close()
+	var err error
+	if left := srv.endAll(ctx); left > 0 {
+		err = fmt.Errorf("%d sessions did not end in time and were cut off", left)
+	}
+	srv.engine.Stop()
+	close(srv.stop)
+	srv.working.Wait()
+	srv.handover.close()
+	return err
+}
+
+// endAll ends every session and waits for them until ctx ends. It returns how many
+// were left. Sessions that a handshake under way still makes are met again.
+func (srv *Server) endAll(ctx context.Context) int {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for shard := range rosterShards {
+			for _, s := range srv.roster.snapshot(shard, nil) {
+				if s.kind == publish || s.group.Load() == nil {
+					s.end(serverShutdown)
+				}
+			}
+		}
+		left := srv.roster.size()
+		if left == 0 && srv.front.idle() {
+			return 0
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return left
+		}
+	}
+}
+
+// errStopping refuses handshakes while the server goes away.
+var errStopping = errors.New("the server is shutting down")
+
+// statusText is a refusal before the upgrade.
+func refuse(w http.ResponseWriter, status int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "5")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n"))
+}

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+	"github.com/valyala/bytebufferpool"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/engine/frame"
+)
+
+// session is the server's side of one connection after the hand-over. Bytes enter
+// in inbound.go and leave in outbound.go.
+//
+// Its life: made by the handshake's goroutine, joined to its channel, handed over
+// to a poller, ended for a reason, closed. end may come from any goroutine at any
+// of these moments; closed runs once, when the connection is gone.
+type session struct {
+	// Static after construction.
+	srv   *Server
+	name  string // of the channel
+	key   string
+	addr  netip.AddrPort
+	began int64 // Server.now
+	kind  kind
+
+	// Set before the poller knows the connection, then static.
+	conn  *nbio.Conn
+	early *early   // owned by the poller from the hand-over on
+	tls   *tlsLink // nil: plain
+	ch    *Channel
+	grant *auth.Grant // publishers only
+
+	// Owned by the roster and guarded by its shard's lock.
+	shard, place int32
+	beats        uint8
+
+	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
+	waiting int
+
+	// Guarded by in.mu: what the client sends.
+	in inbound
+
+	// Guarded by mu, the write lock: exactly one goroutine at a time writes.
+	mu         sync.Mutex
+	mid        bool // a packet was begun and not finished: no control frame may follow
+	closeSent  bool // the close frame was handed over: nothing follows
+	halfClosed bool // the sending side is shut down
+
+	// Atomic: what waits to be written at the next frame boundary (send* bits),
+	// and the newest ping's payload.
+	pending atomic.Uint32
+	pong    atomic.Pointer[[]byte]
+
+	// Atomic. unsent is what nbio was given and the kernel has not taken; the
+	// socket is free at 0. It is 1 from the start to the hand-over. writing is set
+	// by the lock's holder around nbio's Write.
+	unsent  atomic.Int64
+	writing atomic.Bool
+
+	// Atomic, any goroutine.
+	group      atomic.Pointer[group] // nil: not (or no longer) drained
+	queued     atomic.Bool           // in a drainer's queue by itself
+	handed     atomic.Bool           // the poller knows the connection
+	ending     atomic.Uint32         // reason in the low half, close code in the high one
+	clientDone atomic.Bool           // the client's close frame came
+	slotFreed  atomic.Bool
+	gone       atomic.Bool // closed has run
+
+	// Atomic, Server.now: the last byte received, the last packet bytes taken.
+	life, progress atomic.Int64
+}
+
+// inbound is what a session has received and not used up.
+type inbound struct {
+	mu   sync.Mutex // held by the poller for one event, by who ends the channel, by closed
+	dec  frame.Decoder
+	msg  *bytebufferpool.ByteBuffer // a message that is being put together
+	deaf bool                       // a violation was found: the rest is discarded
+}
+
+func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
+	s := &session{srv: srv, name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1}
+	if t.kind == publish {
+		s.in.dec.MaxMessage = int64(srv.cfg.MaxMessageMB) * mib
+	}
+	s.unsent.Store(1)
+	s.life.Store(s.began)
+	return s
+}
+
+// reason returns why the session ends, notEnded while it does not.
+func (s *session) reason() reason { return reason(s.ending.Load() & 0xffff) }
+
+// end ends the session: the close frame goes out at the next frame boundary, a
+// publisher's channel becomes free. The first reason stays. Any goroutine that
+// does not hold in.mu or the channel's lock; it never blocks on a socket.
+func (s *session) end(r reason) { s.endWith(r, closings[r].code) }
+
+func (s *session) endWith(r reason, code uint16) {
+	if !s.ending.CompareAndSwap(0, uint32(r)|uint32(code)<<16) {
+		return
+	}
+	s.srv.closing.add(s, s.srv.now()+int64(closeTimeout))
+	if s.kind == publish {
+		s.ch.end(s)
+	}
+	s.raise(sendClose)
+	s.wakeOwner()
+}
+
+// handedOver tells that the poller knows the connection: it may be written to
+// from now on. Called on the poller, once.
+func (s *session) handedOver() {
+	s.handed.Store(true)
+	s.unsent.Add(-1)
+	s.flushPending()
+	s.wakeOwner()
+}
+
+// wakeOwner has whoever serves the session look at it. Any goroutine, also under
+// nbio's lock: it only marks and wakes.
+func (s *session) wakeOwner() {
+	if g := s.group.Load(); g != nil {
+		g.wake()
+		return
+	}
+	if !s.queued.Swap(true) {
+		s.srv.drainers[s.addr.Port()%uint16(min(len(s.srv.drainers), 1<<15))].add(s)
+	}
+}
+
+// run is the session's turn on a drainer while no group serves it.
+func (s *session) run() {
+	s.queued.Store(false)
+	s.flushPending()
+	s.finish()
+}
+
+// abort cuts the connection; closed follows. A session that is not handed over yet
+// is left to its handshake. Any goroutine.
+func (s *session) abort() {
+	if s.handed.Load() {
+		_ = s.conn.Close()
+	}
+}
+
+// closed gives everything back. It runs once, on nbio's goroutine for closed
+// connections or on the one where the hand-over failed; it does no I/O.
+func (s *session) closed() {
+	if s.gone.Swap(true) {
+		return
+	}
+	s.end(clientGone)
+	s.ch.leave(s)
+	s.freeSlot()
+	s.in.mu.Lock()
+	s.dropMessage()
+	s.in.deaf = true
+	s.in.mu.Unlock()
+	s.srv.closing.remove(s)
+	if s.tls != nil {
+		s.tls.release()
+	}
+	s.logEnd()
+	s.srv.roster.remove(s)
+}
+
+// freeSlot gives the address its place back, once.
+func (s *session) freeSlot() {
+	if !s.slotFreed.Swap(true) {
+		s.srv.filter.Release(s.addr.Addr())
+	}
+}
+
+func (s *session) logBegin() {
+	if s.srv.cfg.LogRequests {
+		s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session begins", s.logAttrs()...)
+	}
+}
+
+func (s *session) logEnd() {
+	if s.srv.cfg.LogRequests {
+		s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session ends", append(s.logAttrs(),
+			slog.String("reason", s.reason().String()),
+			slog.Duration("after", time.Duration(s.srv.now()-s.began).Round(time.Millisecond)))...)
+	}
+}
+
+// logAttrs names the session in a log line: never by its key.
+func (s *session) logAttrs() []slog.Attr {
+	return []slog.Attr{
+		slog.String("channel", s.name),
+		slog.String("kind", s.kind.String()),
+		slog.String("addr", s.addr.String()),
+		slog.Bool("tls", s.tls != nil),
+	}
+}

@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"crypto/tls"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/bytebufferpool"
+)
+
+// wire is the net.Conn below a tls.Conn. Until the hand-over it is the TCP
+// connection: crypto/tls does its handshake on it, on net/http's goroutine. From
+// then on nobody blocks in it: Read gives what the poller has brought, and says
+// os.ErrDeadlineExceeded when that is used up, which crypto/tls takes as
+// temporary and goes on later where it stopped; Write gathers records.
+type wire struct {
+	net.Conn // static; nothing is read or written here after the hand-over
+
+	live atomic.Bool // after the hand-over
+
+	in []byte // guarded by the session's in.mu: brought and not used up
+
+	// Guarded by mu. crypto/tls writes while it reads, too (key updates): on the
+	// poller, when somebody else may hold the session's write lock. The order of
+	// Writes is the order of records; who holds the write lock takes them all.
+	mu  sync.Mutex
+	out *bytebufferpool.ByteBuffer
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	if !w.live.Load() {
+		return w.Conn.Read(b)
+	}
+	if len(w.in) == 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(b, w.in)
+	w.in = w.in[n:]
+	return n, nil
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	if !w.live.Load() {
+		return w.Conn.Write(b)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.out == nil {
+		w.out = bytebufferpool.Get()
+	}
+	return w.out.Write(b)
+}
+
+// Deadlines do nothing after the hand-over: crypto/tls sets one when it says
+// goodbye, and nbio would drop what is unsent.
+
+func (w *wire) SetDeadline(t time.Time) error {
+	if w.live.Load() {
+		return nil
+	}
+	return w.Conn.SetDeadline(t)
+}
+
+func (w *wire) SetReadDeadline(t time.Time) error {
+	if w.live.Load() {
+		return nil
+	}
+	return w.Conn.SetReadDeadline(t)
+}
+
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if w.live.Load() {
+		return nil
+	}
+	return w.Conn.SetWriteDeadline(t)
+}
+
+// gathered takes the records written so far; nil if there are none.
+func (w *wire) gathered() *bytebufferpool.ByteBuffer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.out
+	w.out = nil
+	return out
+}
+
+// tlsLink is TLS between a session and its wire, without a goroutine.
+type tlsLink struct {
+	conn *tls.Conn // static
+	wire *wire     // static
+}
+
+// open decrypts what the poller brought and gives it to the session's decoder.
+// The caller holds in.mu; b is not kept.
+func (t *tlsLink) open(s *session, b []byte) (reason, uint16) {
+	t.wire.in = b
+	plain := bytebufferpool.Get()
+	defer bytebufferpool.Put(plain)
+	if cap(plain.B) < maxRecord {
+		plain.B = make([]byte, maxRecord)
+	}
+	buf := plain.B[:maxRecord]
+	defer func() {
+		t.wire.in = nil
+		t.wire.mu.Lock()
+		own := t.wire.out != nil
+		t.wire.mu.Unlock()
+		if own {
+			s.raise(sendWire)
+		}
+	}()
+	for {
+		n, err := t.conn.Read(buf)
+		if n > 0 {
+			if r, code := s.decode(buf[:n]); r != notEnded {
+				return r, code
+			}
+		}
+		switch {
+		case err == nil:
+		case isTemporary(err):
+			return notEnded, 0
+		default: // the client's close_notify, or records that are none
+			s.in.deaf = true
+			s.clientDone.Store(true)
+			return clientGone, 0
+		}
+	}
+}
+
+// maxRecord is the largest payload of a TLS record (RFC 8446, 5.1).
+const maxRecord = 16 << 10
+
+func isTemporary(err error) bool {
+	t, ok := err.(net.Error)
+	return ok && t.Timeout()
+}
+
+// seal encrypts b into records, in front of them what TLS had to send by itself,
+// behind them the end of TLS if last. The buffer goes back with sealed. The caller
+// holds the write lock.
+func (t *tlsLink) seal(b []byte, last bool) *bytebufferpool.ByteBuffer {
+	if len(b) > 0 {
+		_, _ = t.conn.Write(b) // fails only after an alert; then the connection ends anyway
+	}
+	if last {
+		_ = t.conn.CloseWrite()
+	}
+	if out := t.wire.gathered(); out != nil {
+		return out
+	}
+	return bytebufferpool.Get()
+}
+
+// sealed gives a buffer of seal back.
+func (t *tlsLink) sealed(b *bytebufferpool.ByteBuffer) {
+	if cap(b.B) <= maxPooled {
+		bytebufferpool.Put(b)
+	}
+}
+
+// release gives back what the wire has gathered. Called once the session is gone.
+func (t *tlsLink) release() {
+	if out := t.wire.gathered(); out != nil {
+		t.sealed(out)
+	}
+}

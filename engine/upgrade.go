@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"bufio"
+	"crypto/sha1" //nolint:gosec // RFC 6455, 1.3 wants it; nothing is secured by it
+	"crypto/tls"
+	"encoding/base64"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lesismal/nbio"
+)
+
+const (
+	// acceptGUID is appended to the client's key (RFC 6455, 1.3).
+	acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+	// switchTimeout bounds the writing of the 101, which a new socket takes at once.
+	switchTimeout = 5 * time.Second
+)
+
+// checkUpgrade reads the handshake's headers (RFC 6455, 4.2.1) and returns the
+// value of Sec-WebSocket-Accept, or the refusal.
+func checkUpgrade(r *http.Request) (accept string, status int, text string) {
+	switch {
+	case r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1):
+		return "", http.StatusBadRequest, "Bad request: a WebSocket handshake is a GET of HTTP/1.1"
+	case r.ContentLength != 0:
+		return "", http.StatusBadRequest, "Bad request: a WebSocket handshake has no body"
+	case !hasToken(r.Header["Upgrade"], "websocket") || !hasToken(r.Header["Connection"], "upgrade"):
+		return "", http.StatusUpgradeRequired, "Upgrade required: this path speaks WebSocket"
+	case len(r.Header["Sec-Websocket-Version"]) != 1 || r.Header.Get("Sec-WebSocket-Version") != "13":
+		return "", http.StatusUpgradeRequired, "Upgrade required: WebSocket version 13"
+	}
+	keys := r.Header["Sec-Websocket-Key"]
+	if len(keys) != 1 {
+		return "", http.StatusBadRequest, "Bad request: one Sec-WebSocket-Key is needed"
+	}
+	if k, err := base64.StdEncoding.DecodeString(keys[0]); err != nil || len(k) != 16 {
+		return "", http.StatusBadRequest, "Bad request: Sec-WebSocket-Key is not 16 bytes in base64"
+	}
+	sum := sha1.Sum([]byte(keys[0] + acceptGUID)) //nolint:gosec // see above
+	return base64.StdEncoding.EncodeToString(sum[:]), 0, ""
+}
+
+// hasToken reports whether a header that is a comma-separated list has a token, in
+// any case.
+func hasToken(values []string, token string) bool {
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// early is what the client sent along with its handshake: bytes that net/http has
+// read, and that TLS has decrypted or not.
+type early struct{ plain []byte }
+
+// upgrade takes the connection from net/http, joins the channel, answers 101 and
+// hands the connection over. Whatever fails, the session is closed.
+//
+// The receiver joins before the 101 is written: who has seen it gets every packet
+// that is published from then on. It is not written to before the hand-over.
+func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
+	srv := f.srv
+	refusal := notEnded
+	if s.kind != publish {
+		refusal = srv.registry.join(s)
+	}
+	srv.roster.add(s)
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.closed()
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(switchTimeout))
+	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"))
+	if err != nil || s.kind == publish && !s.ch.start(s) {
+		_ = conn.Close()
+		s.closed()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	if err := s.attach(conn, rw.Reader); err != nil {
+		srv.log.Warn("cannot hand a connection over", "error", err)
+		_ = conn.Close()
+		s.closed()
+		return
+	}
+	s.logBegin()
+	if refusal != notEnded {
+		s.end(refusal)
+	}
+	srv.handover.add(s)
+}
+
+// attach makes the connection nbio's. The bytes that were read already are kept
+// for takeEarly.
+func (s *session) attach(conn net.Conn, r *bufio.Reader) error {
+	if n := r.Buffered(); n > 0 {
+		b, _ := r.Peek(n)
+		s.early = &early{plain: append([]byte(nil), b...)}
+	}
+	tcp := conn
+	if t, ok := conn.(*tls.Conn); ok {
+		w := t.NetConn().(*wire)
+		tcp = w.Conn
+		s.tls = &tlsLink{conn: t, wire: w}
+		w.live.Store(true)
+	}
+	c, err := nbio.NBConn(tcp)
+	if err != nil {
+		return err
+	}
+	c.SetSession(s)
+	s.conn = c
+	return nil
+}
+
+// takeEarly takes what the client sent along with its handshake, and then what TLS
+// holds already. Called on the poller, before any event of the connection.
+func (s *session) takeEarly() {
+	e := s.early
+	s.early = nil
+	if e == nil && s.tls == nil {
+		return
+	}
+	s.in.mu.Lock()
+	before := s.published()
+	r, code := notEnded, uint16(0)
+	if e != nil {
+		r, code = s.decode(e.plain)
+	}
+	if r == notEnded && s.tls != nil {
+		r, code = s.tls.open(s, nil)
+	}
+	after := s.published()
+	s.in.mu.Unlock()
+	if after != before {
+		s.ch.wake(s.srv.now())
+	}
+	s.obey(r, code)
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+func TestBadPathsAreNotFound(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	long := strings.Repeat("x", 129)
+	for _, path := range []string{
+		"/cam", "/cam/key", "/cam/key/", "/cam/key/play", "/cam/key/receive/", "/cam/key/receive/x",
+		"/cam/key/Receive", "/cam/key/PUBLISH", "/cam/key/publish2", "/cam/key/receive-clear", "/cam/key/receive_clear_cache",
+		"//key/receive", "/cam//receive", "///receive", "//cam/key/receive", "/cam/key//receive",
+		"/c.m/key/receive", "/cam/k.y/receive", "/cam/k+y/receive", "/cam/k~y/publish", "/c:m/key/receive", "/c@m/key/receive",
+		"/c%20m/key/receive", "/cam/key%00/receive", "/cam/key%0a/publish", "/cam/%6b%2fey/receive",
+		"/%c3%a4/key/receive", "/cam/%ff/receive", "/cam/\xc3\xa4/receive",
+		"/%2563am/key/receive", // decoded once it is %63am
+		"/cam/key/receive%20", "/cam/key/receive%3Fx", "/cam/key/receive;x", "/cam/key/receive&x",
+		"/" + long + "/key/receive", "/cam/" + long + "/receive", "/cam/" + long + "/publish",
+		"/./cam/key/receive", "/cam/./key/receive", "/cam/key/../key/receive", "/x/../cam/key/receive", "/../cam/key/receive",
+		"/..%2fcam/key/receive", "/../../etc/passwd", "/cam/*/receive", "/-/-/-", "/ws/control/wss",
+	} {
+		s.refuses(404, path)
+	}
+	s.receive("still", "here").Sync()
+}
+
+func TestGoodPaths(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	full := strings.Repeat("aZ9-_", 25) + "abc" // 128 characters
+	for _, path := range []string{
+		"/a/b/receive", "/0/_/receive", "/-/-/probe", "/" + full + "/" + full + "/receive-clear-cache",
+		"/receive/receive/receive", "/publish/publish/publish", "/healthz/healthz/receive",
+		"/cam/key/receive?", "/cam/key/receive?x=1&y=%zz", "/cam/key/receive?/publish", "/cam/key/receive?a?b", "/cam/key/probe?cache=clear",
+	} {
+		wstest.Dial(t, s.addr, path).Sync()
+	}
+	wstest.Dial(t, s.addr, "http://"+s.addr+"/cam/key/receive").Sync() // RFC 9112, section 3.2.2
+
+	// Decoded once: %63 is c, and %2D is -.
+	pub := wstest.Dial(t, s.addr, "/%63am%2Dera/k%65y/publish?token=x")
+	pub.Send(wstest.Binary, []byte("p"))
+	s.receive("cam-era", "key").WantPacket([]byte("p"))
+	wstest.Dial(t, s.addr, "/cam-era/key/%72eceive").WantPacket([]byte("p"))
+}
+
+func TestIDMaxLength(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "ID_MAX_LENGTH=5")
+	s.receive("12345", "12345").Sync()
+	s.refuses(404, "/123456/12345/receive")
+	s.refuses(404, "/12345/123456/receive")
+	s.refuses(404, "/123456/12345/publish")
+	wstest.Dial(t, s.addr, "/%31%32%33%34%35/1/receive").Sync() // counted when decoded
+}
+
+func TestBadUpgrades(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const path = "/cam/key/publish"
+	type opts = []wstest.Option
+	for _, c := range []struct {
+		name string
+		opts opts
+		want []int
+	}{
+		{"no upgrade at all", opts{wstest.WithoutHeader("Upgrade"), wstest.WithoutHeader("Connection")}, []int{426, 400}},
+		{"no Upgrade", opts{wstest.WithoutHeader("Upgrade")}, []int{426, 400}},
+		{"no Connection", opts{wstest.WithoutHeader("Connection")}, []int{426, 400}},
+		{"Upgrade: h2c", opts{wstest.Header("Upgrade", "h2c")}, []int{426, 400}},
+		{"Upgrade: websockets", opts{wstest.Header("Upgrade", "websockets")}, []int{426, 400}},
+		{"Connection: keep-alive", opts{wstest.Header("Connection", "keep-alive")}, []int{426, 400}},
+		{"Connection: upgrades", opts{wstest.Header("Connection", "upgrades")}, []int{426, 400}},
+		{"no key", opts{wstest.WithoutHeader("Sec-WebSocket-Key")}, []int{400}},
+		{"empty key", opts{wstest.Header("Sec-WebSocket-Key", "")}, []int{400}},
+		{"key of 15 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")}, []int{400}},
+		{"key of 17 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAA=")}, []int{400}},
+		{"key not base64", opts{wstest.Header("Sec-WebSocket-Key", "!!!!!!!!!!!!!!!!!!!!!!==")}, []int{400}},
+		{"two keys", opts{wstest.AddHeader("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")}, []int{400}},
+		{"no version", opts{wstest.WithoutHeader("Sec-WebSocket-Version")}, []int{426, 400}},
+		{"version 8", opts{wstest.Header("Sec-WebSocket-Version", "8")}, []int{426}},
+		{"version 14", opts{wstest.Header("Sec-WebSocket-Version", "14")}, []int{426}},
+		{"version 0", opts{wstest.Header("Sec-WebSocket-Version", "0")}, []int{426, 400}},
+		{"version 13.0", opts{wstest.Header("Sec-WebSocket-Version", "13.0")}, []int{426, 400}},
+		{"POST", opts{wstest.Method("POST"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
+		{"PUT", opts{wstest.Method("PUT"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
+		{"OPTIONS", opts{wstest.Method("OPTIONS")}, []int{400, 405, 426}},
+		{"DELETE", opts{wstest.Method("DELETE")}, []int{400, 405, 426}},
+		{"HTTP/1.0", opts{wstest.Proto("HTTP/1.0")}, []int{400, 426, 505}},
+		{"get", opts{wstest.Method("get")}, []int{400, 405, 426}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp := wstest.Handshake(t, s.addr, path, c.opts...)
+			if !slices.Contains(c.want, resp.Status) {
+				t.Fatalf("wanted one of %v, got %v", c.want, resp)
+			}
+			if body := strings.TrimSuffix(resp.Body, "\n"); body == "" || strings.ContainsAny(body, "\r\n") {
+				t.Errorf("wanted one line of text, got %q", resp.Body)
+			}
+			if resp.Status == 426 && resp.Header.Get("Upgrade") == "" {
+				t.Errorf("wanted an Upgrade header with the 426 (RFC 9110, section 15.5.22), got %v", resp.Header)
+			}
+			if strings.HasPrefix(c.name, "version") && resp.Status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
+				t.Errorf("wanted Sec-WebSocket-Version: 13 (RFC 6455, section 4.4), got %v", resp.Header)
+			}
+		})
+	}
+	// None of them took the channel.
+	s.publish("cam", "key").Sync()
+	// HEAD, whose answer has no body.
+	if resp := wstest.Handshake(t, s.addr, path, wstest.Method("HEAD")); resp.Status == 101 || resp.Status >= 500 {
+		t.Errorf("HEAD: wanted a refusal, got %v", resp)
+	}
+}
+
+func TestUnusualButGoodUpgrades(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for name, opts := range map[string][]wstest.Option{
+		"Firefox":            {wstest.Header("Connection", "keep-alive, Upgrade")},
+		"case of values":     {wstest.Header("Upgrade", "WebSocket"), wstest.Header("Connection", "UPGRADE")},
+		"list of upgrades":   {wstest.Header("Upgrade", "foo/2, websocket")},
+		"two Connections":    {wstest.AddHeader("Connection", "keep-alive")},
+		"Connection list":    {wstest.Header("Connection", "foo ,Upgrade,bar")},
+		"an Origin":          {wstest.Header("Origin", "https://evil.example")},
+		"an extension":       {wstest.Header("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")},
+		"many headers":       {wstest.Header("Cookie", strings.Repeat("a=b; ", 800))},
+		"lower-case headers": {wstest.Header("upgrade", "websocket"), wstest.Header("connection", "upgrade"), wstest.Header("sec-websocket-version", "13"), wstest.Header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")},
+		"upper-case headers": {wstest.Header("UPGRADE", "websocket"), wstest.Header("SEC-WEBSOCKET-KEY", "AQIDBAUGBwgJCgsMDQ4PEA==")},
+		"spaces":             {wstest.Header("Upgrade", "  websocket  ")},
+		"byte by byte":       {wstest.Chopped(1, 0)},
+		"in four pieces":     {wstest.Chopped(50, 30*time.Millisecond)},
+		"another host":       {wstest.Header("Host", "other.example:9999")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wstest.Dial(t, s.addr, "/cam/key/receive", opts...).Sync()
+		})
+	}
+	// A subprotocol that was offered must not be chosen by a server that has none.
+	resp := wstest.Handshake(t, s.addr, "/cam/key/receive", wstest.Header("Sec-WebSocket-Protocol", "chat, superchat"))
+	if resp.Status != 101 || resp.Header.Get("Sec-WebSocket-Protocol") != "" {
+		t.Errorf("wanted 101 without a subprotocol, got %v %v", resp, resp.Header)
+	}
+}
+
+func TestFramesSentWithTheHandshake(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	t.Run("packets", func(t *testing.T) {
+		s := s.on(t)
+		r := s.receive("a", "key")
+		s.publish("a", "key", wstest.Pipelined(
+			frame{Op: wstest.Binary, Payload: []byte("one")},
+			frame{Op: wstest.Ping, Payload: []byte("two")},
+			frame{Op: wstest.Binary, Payload: []byte("three")},
+		)).WantPong([]byte("two"))
+		r.WantPackets([]byte("one"), []byte("three"))
+	})
+	t.Run("packets and a close", func(t *testing.T) {
+		s := s.on(t)
+		r := s.receive("b", "key")
+		pub := s.publish("b", "key", wstest.Pipelined(
+			frame{Op: wstest.Binary, Payload: []byte("one")},
+			frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, "")},
+		))
+		pub.WantClose(1000)
+		pub.WantEOF()
+		r.WantPacket([]byte("one"))
+		r.WantClose(1000)
+		r.WantEOF()
+	})
+	t.Run("two MiB", func(t *testing.T) {
+		s := s.on(t)
+		r := s.receive("c", "key")
+		p := payload(2<<20, 1)
+		s.publish("c", "key", wstest.Pipelined(frame{Op: wstest.Binary, Payload: p}))
+		r.WantPacket(p)
+	})
+	t.Run("every cut of a frame", func(t *testing.T) {
+		s := s.on(t)
+		p := payload(20, 3)
+		b := wstest.Bytes(frame{Op: wstest.Binary, Payload: p}, frame{Op: wstest.Binary, Payload: []byte("end")})
+		for cut := range b {
+			r := s.receive("d", "key")
+			pub := s.publish("d", "key", wstest.PipelinedRaw(b[:cut]))
+			pub.SendRaw(b[cut:])
+			r.WantPackets(p, []byte("end"))
+			pub.CloseHandshake(1000)
+			r.WantClose(1000)
+		}
+	})
+	t.Run("a broken frame", func(t *testing.T) {
+		s := s.on(t)
+		for _, kind := range []string{"publish", "receive", "probe"} {
+			c := s.dialSoon("/e/key/"+kind, wstest.Pipelined(frame{Op: wstest.Binary, RSV: 7}))
+			wantErrorClose(t, c, 1002)
+		}
+	})
+	t.Run("a ping of a receiver", func(t *testing.T) {
+		s := s.on(t)
+		s.receive("f", "key", wstest.Pipelined(frame{Op: wstest.Ping, Payload: []byte("x")})).WantPong([]byte("x"))
+	})
+	t.Run("then the end", func(t *testing.T) {
+		s := s.on(t)
+		for i := range 20 {
+			r := s.receive("g", "key")
+			p := payload(100_000, uint64(i))
+			pub := s.publish("g", "key", wstest.Pipelined(frame{Op: wstest.Binary, Payload: p}))
+			pub.Close()
+			r.WantPacket(p)
+			r.WantClose(1000)
+		}
+	})
+}
+
+func TestHandshakesThatAreNoHTTP(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, raw := range []string{
+		"\r\n\r\n", "GET\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+		"GET /cam/key/receive HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+		"GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
+		"GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nNul: \x00\r\n\r\n",
+		"GET /cam/key/receive HTTP/1.1\nHost: a\n\n",
+		"GET /cam/key%/receive HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /cam/key%zz/receive HTTP/1.1\r\nHost: a\r\n\r\n",
+		"POST /cam/key/publish HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+		strings.Repeat("\x00", 2000), strings.Repeat("A", 20_000) + "\r\n\r\n",
+	} {
+		nc, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = nc.Write([]byte(raw))
+		_ = nc.(*net.TCPConn).CloseWrite()
+		b, _ := io.ReadAll(nc)
+		_ = nc.Close()
+		if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.") || strings.HasPrefix(string(b), "HTTP/1.1 5") && !strings.HasPrefix(string(b), "HTTP/1.1 505") {
+			t.Errorf("%.40q: wanted an HTTP refusal, got %.80q", raw, b)
+		}
+	}
+	s.receive("still", "here").Sync()
+}
+
+func TestUpgradeWithABodyDoesNotConfuse(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, h := range [][2]string{{"Content-Length", "5"}, {"Transfer-Encoding", "chunked"}, {"Expect", "100-continue"}} {
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive", wstest.AddHeader(h[0], h[1]), wstest.Patience(3*time.Second))
+		if c != nil {
+			c.Close()
+		}
+		if err == nil && resp.Status >= 500 {
+			t.Errorf("%v: wanted no failure of the server, got %v", h, resp)
+		}
+	}
+	s.receive("still", "here").Sync()
+}
+
+func TestOversizedHeaders(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, opt := range []wstest.Option{
+		wstest.AddHeader("X-Long", strings.Repeat("x", 4<<20)),
+		func() wstest.Option {
+			var b strings.Builder
+			for i := range 60_000 {
+				fmt.Fprintf(&b, "X-%d: %050d\r\n", i, i)
+			}
+			return wstest.Request("GET /cam/key/receive HTTP/1.1\r\nHost: a\r\n" + b.String() + "\r\n")
+		}(),
+		wstest.Request("GET /" + strings.Repeat("y", 4<<20) + " HTTP/1.1\r\nHost: a\r\n\r\n"),
+	} {
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive", opt)
+		if c != nil {
+			t.Errorf("wanted oversized headers refused, got %v", resp)
+			c.Close()
+		}
+		if err == nil && (resp.Status < 400 || resp.Status >= 500) {
+			t.Errorf("wanted a refusal, got %v", resp)
+		}
+	}
+	s.receive("still", "here").Sync()
+}
+
+func TestMistake15HandshakesTimeOut(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t)
+	type result struct {
+		name string
+		took time.Duration
+		err  error
+	}
+	results := make(chan result, 4)
+	try := func(name, first string, drip time.Duration) {
+		start := time.Now()
+		nc, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			results <- result{name, 0, err}
+			return
+		}
+		defer func() { _ = nc.Close() }()
+		_, _ = nc.Write([]byte(first))
+		go func() {
+			for drip > 0 {
+				time.Sleep(drip)
+				if _, err := nc.Write([]byte("x")); err != nil {
+					return
+				}
+			}
+		}()
+		_ = nc.SetReadDeadline(time.Now().Add(60 * time.Second))
+		_, err = io.Copy(io.Discard, nc)
+		if isReset(err) {
+			err = nil
+		}
+		results <- result{name, time.Since(start), err}
+	}
+	go try("nothing sent", "", 0)
+	go try("half a request line", "GET /cam/key/rec", 0)
+	go try("headers without an end", "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nX: ", 0)
+	go try("a byte a second", "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nX: ", time.Second)
+	for range 4 {
+		if r := <-results; r.err != nil {
+			t.Errorf("%s: wanted the connection closed within 60 s, got %v", r.name, r.err)
+		} else {
+			t.Logf("%s: closed after %v", r.name, r.took.Round(time.Second))
+		}
+	}
+}
+
+func TestRefusalsOnAKeptConnection(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = nc.Write([]byte("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"))
+	br := bufio.NewReader(nc)
+	for _, want := range []int{200, 404} {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatalf("wanted %d, got %v", want, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != want {
+			t.Fatalf("wanted %d, got %d", want, resp.StatusCode)
+		}
+	}
+}

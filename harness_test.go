@@ -1,0 +1,580 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// The tests of this package know nothing of the server but its binary: each one
+// starts a server of its own, with an environment of its own, and speaks to it
+// over sockets. The binary is the test binary, started again: so it is built with
+// -race when the tests are.
+
+const childVariable = "WS_STREAM_SERVER_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) == "1" {
+		_ = os.Unsetenv(childVariable)
+		os.Exit(run(os.Args[1:]))
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f != nil && !given("test.parallel") {
+		_ = f.Value.Set("10") // most of these tests wait most of the time
+	}
+	os.Exit(m.Run())
+}
+
+func given(name string) (found bool) {
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
+// heavy is held by tests that load the machine, so that they run one at a time.
+var heavyMu sync.Mutex
+
+func heavy(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("loads the machine")
+	}
+	heavyMu.Lock()
+	t.Cleanup(heavyMu.Unlock)
+}
+
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("waits for a minute or so")
+	}
+}
+
+// server is one running server process.
+type server struct {
+	t       *testing.T
+	addr    string // plain listener
+	tlsAddr string // TLS listener, "" without SSL_CERT
+	dir     string // its working directory
+	cmd     *exec.Cmd
+	log     *logBuffer
+	done    chan struct{} // closed when the process has ended
+	expects bool          // the test itself waits for the end
+}
+
+// startServer starts a server with these variables and waits until it serves. An
+// item that begins with ".env:" is a line of the .env file. At the test's end the
+// server must stop on SIGTERM, with exit code 0, having logged no panic and no race.
+func startServer(t *testing.T, env ...string) *server {
+	t.Helper()
+	var s *server
+	for range 5 {
+		var taken bool
+		s, taken = tryServer(t, env)
+		if !taken {
+			break
+		}
+	}
+	if s == nil {
+		t.Fatal("no free port after 5 tries")
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+func tryServer(t *testing.T, env []string) (s *server, taken bool) {
+	t.Helper()
+	s = &server{t: t, dir: t.TempDir(), log: newLogBuffer(), done: make(chan struct{})}
+	var file []string
+	given := map[string]string{}
+	for _, e := range env {
+		if line, ok := strings.CutPrefix(e, ".env:"); ok {
+			file = append(file, line)
+			continue
+		}
+		name, value, _ := strings.Cut(e, "=")
+		given[name] = value
+	}
+	if file != nil {
+		writeFile(t, filepath.Join(s.dir, ".env"), strings.Join(file, "\n")+"\n")
+	}
+	def := func(name, value string) {
+		if _, ok := given[name]; !ok {
+			given[name] = value
+		}
+	}
+	def("HTTP_PORT", freePort(t))
+	def("BIND_ADDRESS", "127.0.0.1")
+	def("CONCURRENT_LIMIT_WHITELIST", "127.0.0.0/8")
+	host := given["BIND_ADDRESS"]
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "127.0.0.1"
+	}
+	s.addr = net.JoinHostPort(host, given["HTTP_PORT"])
+	if given["SSL_CERT"] != "" {
+		def("SSL_PORT", freePort(t))
+		s.tlsAddr = net.JoinHostPort(host, given["SSL_PORT"])
+	}
+	s.cmd = child(s.dir, given, s.log)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatalf("cannot start the server: %v", err)
+	}
+	go func() {
+		_ = s.cmd.Wait()
+		s.log.end()
+		close(s.done)
+	}()
+	if s.serves() {
+		return s, false
+	}
+	if strings.Contains(s.logs(), "in use") {
+		return nil, true
+	}
+	_ = s.cmd.Process.Kill()
+	t.Fatalf("the server does not serve with %q; its log:\n%s", env, s.logs())
+	return nil, false
+}
+
+// child is the command that runs the test binary as the server.
+func child(dir string, env map[string]string, out io.Writer, args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{childVariable + "=1", "GORACE=exitcode=66"}
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd
+}
+
+func (s *server) serves() bool {
+	deadline := time.Now().Add(20 * time.Second)
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for time.Now().Before(deadline) {
+		resp, err := client.Get("http://" + s.addr + "/healthz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK && s.running() {
+				return true
+			}
+		}
+		select {
+		case <-s.done:
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return false
+}
+
+func (s *server) running() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// logs is everything the server wrote so far, to both streams.
+func (s *server) logs() string { return s.log.String() }
+
+// wantLog waits until the log contains every one of these, in any order.
+func (s *server) wantLog(words ...string) {
+	s.t.Helper()
+	if !s.log.waitFor(10*time.Second, func(log string) bool { return containsAll(log, words...) }) {
+		s.t.Fatalf("wanted %q in the log, got:\n%s", words, s.logs())
+	}
+}
+
+func containsAll(s string, words ...string) bool {
+	for _, w := range words {
+		if !strings.Contains(s, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// signal sends a signal to the server.
+func (s *server) signal(sig os.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("cannot signal the server: %v", err)
+	}
+}
+
+// wait waits for the server's end and returns its exit code.
+func (s *server) wait(d time.Duration) int {
+	s.t.Helper()
+	s.expects = true
+	select {
+	case <-s.done:
+	case <-time.After(d):
+		s.t.Fatalf("the server still runs after %v; its log ends:\n%s", d, tail(s.logs()))
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// stop is the end of every test.
+func (s *server) stop() {
+	if !s.expects {
+		if s.running() {
+			_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		} else {
+			s.t.Errorf("the server died during the test: %v", s.cmd.ProcessState)
+		}
+		select {
+		case <-s.done:
+			if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+				s.t.Errorf("wanted exit code 0 after SIGTERM, got %v", s.cmd.ProcessState)
+			}
+		case <-time.After(20 * time.Second):
+			s.t.Errorf("the server still runs 20 s after SIGTERM")
+		}
+	}
+	if s.running() {
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
+	log := s.logs()
+	for _, bad := range []string{"panic", "DATA RACE", "fatal error"} {
+		if strings.Contains(log, bad) {
+			s.t.Errorf("%q in the server's log:\n%s", bad, from(log, bad))
+			return
+		}
+	}
+	if s.t.Failed() {
+		s.t.Logf("the server's log ends:\n%s", tail(log))
+	}
+}
+
+// ended is the result of a server that was expected to stop by itself.
+type ended struct {
+	code int
+	out  string
+}
+
+// runServer starts a server that must stop by itself, with exactly these
+// variables, and returns how it did.
+func runServer(t *testing.T, env ...string) ended {
+	t.Helper()
+	return runServerArgs(t, nil, env...)
+}
+
+func runServerArgs(t *testing.T, args []string, env ...string) ended {
+	t.Helper()
+	vars, dir := map[string]string{}, t.TempDir()
+	var file []string
+	for _, e := range env {
+		if line, ok := strings.CutPrefix(e, ".env:"); ok {
+			file = append(file, line)
+			continue
+		}
+		name, value, _ := strings.Cut(e, "=")
+		vars[name] = value
+	}
+	if file != nil {
+		writeFile(t, filepath.Join(dir, ".env"), strings.Join(file, "\n")+"\n")
+	}
+	if _, ok := vars["BIND_ADDRESS"]; !ok {
+		vars["BIND_ADDRESS"] = "127.0.0.1"
+	}
+	if _, ok := vars["HTTP_PORT"]; !ok {
+		vars["HTTP_PORT"] = freePort(t)
+	}
+	log := newLogBuffer()
+	cmd := child(dir, vars, log, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("cannot start the server: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case <-done:
+	case <-time.After(15 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+		t.Errorf("%q %q: wanted the server to stop by itself, it runs; its log ends:\n%s", args, env, tail(log.String()))
+		return ended{-1, log.String()}
+	}
+	if strings.Contains(log.String(), "panic") || strings.Contains(log.String(), "goroutine ") {
+		t.Errorf("%q %q: a panic:\n%s", args, env, log.String())
+	}
+	return ended{cmd.ProcessState.ExitCode(), log.String()}
+}
+
+// Clients, in the words of a script.
+
+func (s *server) publish(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/publish", opts...)
+}
+
+func (s *server) receive(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/receive", opts...)
+}
+
+func (s *server) receiveClear(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/receive-clear-cache", opts...)
+}
+
+func (s *server) probe(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/probe", opts...)
+}
+
+func (s *server) refuses(status int, path string, opts ...wstest.Option) *wstest.Response {
+	s.t.Helper()
+	return wstest.Refused(s.t, status, s.addr, path, opts...)
+}
+
+// dialSoon is wstest.Dial for a channel or a slot that was freed a moment ago by
+// another connection's end: the server may need a moment to notice.
+func (s *server) dialSoon(path string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		c, resp, err := wstest.Open(s.addr, path, opts...)
+		if c != nil {
+			return c.On(s.t)
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: wanted an upgrade within 10 s, got %v, %v", path, resp, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *server) get(path string) (status int, body string, header http.Header) {
+	s.t.Helper()
+	return s.getFrom("http://"+s.addr+path, http.DefaultTransport)
+}
+
+func (s *server) getFrom(url string, tr http.RoundTripper) (status int, body string, header http.Header) {
+	s.t.Helper()
+	client := http.Client{Timeout: 10 * time.Second, Transport: tr}
+	resp, err := client.Get(url)
+	if err != nil {
+		s.t.Fatalf("GET %s: %v", url, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatalf("GET %s: %v", url, err)
+	}
+	return resp.StatusCode, string(b), resp.Header
+}
+
+// memory is the server's resident memory in bytes.
+func (s *server) memory() int64 {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Skipf("no /proc here: %v", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "VmRSS:" {
+			kb, _ := strconv.ParseInt(f[1], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// descriptors is the number of files and sockets the server holds.
+func (s *server) descriptors() int {
+	s.t.Helper()
+	e, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Skipf("no /proc here: %v", err)
+	}
+	return len(e)
+}
+
+// processorTime is the CPU time the server has used.
+func (s *server) processorTime() time.Duration {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Skipf("no /proc here: %v", err)
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	user, _ := strconv.Atoi(f[11])
+	sys, _ := strconv.Atoi(f[12])
+	return time.Duration(user+sys) * 10 * time.Millisecond
+}
+
+// Small things.
+
+// eventually fails unless cond becomes true within d.
+func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(d)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("wanted within %v: %s", d, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// payload is n bytes that differ from place to place and from seed to seed.
+func payload(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(seed, 42))
+	for i := 0; i+8 <= n; i += 8 {
+		v := r.Uint64()
+		for j := range 8 {
+			b[i+j] = byte(v >> (8 * j))
+		}
+	}
+	for i := n &^ 7; i < n; i++ {
+		b[i] = byte(r.Uint64())
+	}
+	return b
+}
+
+// packets is n different small packets.
+func packets(n int) [][]byte {
+	ps := make([][]byte, n)
+	for i := range ps {
+		ps[i] = fmt.Appendf(nil, "packet-%05d", i)
+	}
+	return ps
+}
+
+func sendAll(c *wstest.Conn, ps ...[]byte) {
+	for _, p := range ps {
+		c.Send(wstest.Binary, p)
+	}
+}
+
+// freePort returns a port that was free a moment ago, outside the range from
+// which the system takes the clients' ports.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func writeFile(t *testing.T, name, content string) {
+	t.Helper()
+	// In one step, so that nobody reads half of it.
+	tmp := name + ".new"
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lines(s string) []string {
+	var all []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimRight(line, "\n"); strings.TrimSpace(line) != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func tail(s string) string {
+	const most = 4000
+	if len(s) > most {
+		return "..." + s[len(s)-most:]
+	}
+	return s
+}
+
+func from(s, word string) string {
+	s = s[strings.Index(s, word):]
+	return s[:min(len(s), 6000)]
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// logBuffer collects a process's output and can be waited on.
+type logBuffer struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	b    bytes.Buffer
+	over bool
+}
+
+func newLogBuffer() *logBuffer {
+	l := &logBuffer{}
+	l.cond = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cond.Broadcast()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	l.cond.Broadcast()
+}
+
+func (l *logBuffer) waitFor(d time.Duration, cond func(string) bool) bool {
+	deadline := time.Now().Add(d)
+	timer := time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cond.Broadcast()
+	})
+	defer timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !cond(l.b.String()) {
+		if l.over || time.Now().After(deadline) {
+			return cond(l.b.String())
+		}
+		l.cond.Wait()
+	}
+	return true
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+const (
+	watched = 76 * time.Second // how long the long tests look
+	silence = 60 * time.Second
+)
+
+// outlive reads from a client until it is dropped or until d has passed, while
+// act (if any) is called every pace. It returns how long the connection lived.
+func outlive(c *wstest.Conn, d, pace time.Duration, act func() error) (lived time.Duration, last wstest.Msg, dropped bool) {
+	start := time.Now()
+	next := start.Add(pace)
+	for time.Since(start) < d {
+		wait := start.Add(d)
+		if act != nil && next.Before(wait) {
+			wait = next
+		}
+		m, err := c.NextFrame(time.Until(wait))
+		switch {
+		case err == nil:
+			last = m
+			if m.Op == wstest.Close {
+				return time.Since(start), m, true
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if act == nil || time.Now().Before(next) {
+				continue
+			}
+			if err := act(); err != nil {
+				return time.Since(start), last, true
+			}
+			next = next.Add(pace)
+		default:
+			return time.Since(start), last, true
+		}
+	}
+	return time.Since(start), last, false
+}
+
+func TestHeartbeats(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t)
+	live := s.publish("live", "key")
+	live.Send(wstest.Binary, []byte("p"))
+	var wg sync.WaitGroup
+	for _, path := range []string{"/live/key/receive", "/idle/key/receive", "/idle/key/receive-clear-cache", "/idle/key/probe", "/pub/key/publish"} {
+		c := wstest.Dial(t, s.addr, path)
+		wg.Go(func() {
+			last := time.Now()
+			for range 2 {
+				for {
+					m, err := c.NextFrame(30 * time.Second)
+					if err != nil {
+						t.Errorf("%s: wanted `h` about every 20 s, got %v after %v", path, err, time.Since(last))
+						return
+					}
+					if m.Op == wstest.Text {
+						if string(m.Payload) != "h" {
+							t.Errorf("%s: wanted `h`, got %v", path, m)
+						}
+						break
+					}
+				}
+				// The first may come at any moment of the server's round.
+				if d := time.Since(last); d > 26*time.Second {
+					t.Errorf("%s: wanted `h` about every 20 s, got it after %v", path, d)
+				}
+				last = time.Now()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestSilentClientsAreDroppedAfterAMinuteAndNotBefore(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t)
+	live := s.publish("live", "key")
+	keep := time.NewTicker(10 * time.Second)
+	defer keep.Stop()
+	over := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { // its publisher stays
+		for {
+			select {
+			case <-over:
+				return
+			case <-keep.C:
+				_ = live.SendE(wstest.Text, []byte("h"))
+			}
+		}
+	})
+	var wg sync.WaitGroup
+	for _, path := range []string{"/pub/key/publish", "/idle/key/receive", "/idle/key/probe", "/live/key/receive"} {
+		c := wstest.Dial(t, s.addr, path, wstest.NoPong())
+		wg.Go(func() {
+			lived, last, dropped := outlive(c, 90*time.Second, time.Hour, nil)
+			if !dropped || lived < silence-2*time.Second {
+				t.Errorf("%s: wanted a silent client dropped after 60 s, got dropped: %v after %v (%v)", path, dropped, lived, last)
+			} else {
+				t.Logf("%s: dropped after %v, %v", path, lived.Round(time.Second/10), last)
+			}
+		})
+	}
+	wg.Wait()
+	close(over)
+	background.Wait()
+	live.Sync()
+}
+
+func TestMistake08EveryByteIsLife(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t)
+	var wg sync.WaitGroup
+	stays := func(name string, c *wstest.Conn, pace time.Duration, act func() error) {
+		wg.Go(func() {
+			if lived, last, dropped := outlive(c, watched, pace, act); dropped {
+				t.Errorf("%s: wanted the connection to stay, it ended after %v: %v", name, lived, last)
+			} else {
+				t.Logf("%s: stayed; pings %d, heartbeats %d", name, c.Pings(), c.Heartbeats())
+			}
+		})
+	}
+	for _, kind := range []string{"publish", "receive", "receive-clear-cache", "probe"} {
+		stays(kind+" that only answers pings", wstest.Dial(t, s.addr, "/pongs-"+kind+"/key/"+kind), time.Hour, nil)
+		c := wstest.Dial(t, s.addr, "/h-"+kind+"/key/"+kind, wstest.NoPong())
+		stays(kind+" that only sends h", c, 25*time.Second, func() error { return c.SendE(wstest.Text, []byte("h")) })
+		p := wstest.Dial(t, s.addr, "/ping-"+kind+"/key/"+kind, wstest.NoPong())
+		stays(kind+" that only pings", p, 40*time.Second, func() error { return p.SendE(wstest.Ping, nil) })
+	}
+	// Pieces of a large message.
+	big := wstest.Dial(t, s.addr, "/pieces/key/publish", wstest.NoPong())
+	big.SendRaw(wstest.Bytes(frame{Op: wstest.Binary, Payload: []byte("x"), Declare: 1 << 20}))
+	stays("publisher in the middle of a message", big, 20*time.Second, func() error { return big.SendRawE([]byte{0}) })
+	// A receiver that says nothing but takes what it is sent.
+	pub := s.publish("takes", "key")
+	takes := s.receive("takes", "key", wstest.NoPong())
+	stays("receiver that takes packets", takes, time.Hour, nil)
+	stays("its publisher", pub, 2*time.Second, func() error { return pub.SendE(wstest.Binary, []byte("p")) })
+	wg.Wait()
+}
+
+// A receiver that neither speaks nor takes anything is not alive, however little
+// it is behind.
+func TestStalledReceiverIsDroppedAfterAMinute(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	pub := s.publish("cam", "key", wstest.From("127.0.6.1"))
+	stalled := s.receive("cam", "key", wstest.From("127.0.6.2"), wstest.ReceiveBuffer(2048))
+	stalled.StopReading()
+	start := time.Now()
+	for i := range 60 { // 15 MiB: within what is kept
+		pub.Send(wstest.Binary, payload(256<<10, uint64(i)))
+	}
+	// Its slot is the sign: nobody reads from the connection.
+	for {
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive", wstest.From("127.0.6.2"))
+		if c != nil {
+			c.Close()
+			break
+		}
+		if err != nil || resp.Status != 429 {
+			t.Fatalf("wanted 429 while it is held, got %v, %v", resp, err)
+		}
+		if time.Since(start) > 90*time.Second {
+			t.Fatal("wanted a stalled receiver dropped after 60 s, it is still there after 90 s")
+		}
+		_ = pub.SendE(wstest.Text, []byte("h"))
+		time.Sleep(500 * time.Millisecond)
+	}
+	if d := time.Since(start); d < silence-2*time.Second {
+		t.Errorf("wanted it dropped after 60 s, got %v", d)
+	}
+}
+
+// After the end of a stream a receiver that takes nothing is let go after 30 s.
+func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	stalled := s.receive("cam", "key", wstest.From("127.0.7.2"), wstest.ReceiveBuffer(2048))
+	stalled.StopReading()
+	slowly := s.receive("cam", "key", wstest.From("127.0.7.3"), wstest.ReceiveBuffer(4096))
+	pub := s.publish("cam", "key", wstest.From("127.0.7.1"))
+	const n = 40
+	for i := range n {
+		pub.Send(wstest.Binary, payload(256<<10, uint64(i)))
+	}
+	pub.CloseHandshake(1000)
+	start := time.Now()
+	done := make(chan error, 1)
+	go func() {
+		for i := range n {
+			m, err := slowly.NextE()
+			if err != nil || len(m.Payload) != 256<<10 {
+				done <- fmt.Errorf("slow but steady receiver: wanted packet %d, got %v, %v after %v", i, m, err, time.Since(start))
+				return
+			}
+			time.Sleep(time.Second)
+		}
+		if m, err := slowly.NextE(); err != nil || m.Code() != 1000 {
+			done <- fmt.Errorf("slow but steady receiver: wanted CLOSE 1000, got %v, %v", m, err)
+			return
+		}
+		if _, err := slowly.NextE(); !errors.Is(err, io.EOF) {
+			done <- fmt.Errorf("slow but steady receiver: wanted the end, got %v", err)
+			return
+		}
+		done <- nil
+	}()
+	for {
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive", wstest.From("127.0.7.2"))
+		if c != nil {
+			c.Close()
+			break
+		}
+		if err != nil || resp.Status != 429 {
+			t.Fatalf("wanted 429 while it is held, got %v, %v", resp, err)
+		}
+		if time.Since(start) > 55*time.Second {
+			t.Fatal("wanted it closed after 30 s, it is still there after 55 s")
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	if d := time.Since(start); d < 28*time.Second {
+		t.Errorf("wanted it closed after 30 s, got %v", d)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,128 @@
+// Command ws-stream-server relays live media: what a publisher sends over a
+// WebSocket, every receiver of its channel gets. This file is wiring only: settings,
+// logger, filter, authorizer, engine, signals.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/engine"
+	"ws-stream-server/netfilter"
+)
+
+// version is shown by -version and at / without the test client.
+const version = "1.0.0"
+
+// Exit codes.
+const (
+	exitOK       = 0
+	exitFault    = 1 // the server could not run, or was cut short
+	exitSettings = 2 // a setting or an argument is wrong
+)
+
+// A shutdown has shutdownTimeout for the sessions, and then flushTimeout to tell the
+// coordinator: together less than the 10 s that service managers wait.
+const (
+	shutdownTimeout = 7 * time.Second
+	flushTimeout    = 2 * time.Second
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is the program; it returns the exit code.
+func run(args []string) int {
+	done, err := answerArguments(args, version, os.Stdout)
+	if err != nil {
+		return fail(exitSettings, err)
+	}
+	if done {
+		return exitOK
+	}
+	cfg, err := loadSettings(".")
+	if err != nil {
+		return fail(exitSettings, err)
+	}
+	log := newLogger(os.Stdout, cfg.LogDebug)
+	if cfg.rtmpChunkSizeSet {
+		log.Info("RTMP_CHUNK_SIZE has no effect on WebSocket")
+	}
+	return serve(cfg, log)
+}
+
+// serve runs the server until a signal ends it.
+func serve(cfg settings, log *slog.Logger) int {
+	filter, err := netfilter.New(cfg.Filter)
+	if err != nil {
+		return fail(exitSettings, err)
+	}
+	authorizer, begin, err := newAuthorizer(cfg, log)
+	if err != nil {
+		return fail(exitSettings, err)
+	}
+	srv, err := engine.New(cfg.Engine, engine.Options{Version: version, Log: log, Filter: filter, Auth: authorizer})
+	if err != nil {
+		return fail(exitSettings, err)
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if err := srv.Start(); err != nil {
+		return fail(exitFault, err)
+	}
+	begin()
+	log.Info("started", "version", version)
+
+	log.Info("shutting down", "signal", (<-signals).String())
+	go func() {
+		<-signals
+		log.Warn("second signal: exiting at once")
+		os.Exit(exitFault)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		log.Warn("shutdown was cut short", "error", err)
+	}
+	flush, cancelFlush := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancelFlush()
+	if err := authorizer.Close(flush); err != nil {
+		log.Warn("cannot tell the coordinator everything", "error", err)
+	}
+	log.Info("stopped")
+	return exitOK
+}
+
+// newAuthorizer returns who decides about publishers, and what to call once the
+// server listens.
+func newAuthorizer(cfg settings, log *slog.Logger) (auth.Authorizer, func(), error) {
+	if cfg.Auth.ControlBaseURL == "" {
+		return auth.AcceptAll(), func() {}, nil
+	}
+	c, err := auth.NewCoordinator(cfg.Auth, cfg.Engine.ClientPort(cfg.Auth.ExternalSSL), log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.Start, nil
+}
+
+// newLogger writes text lines, in which control characters are escaped.
+func newLogger(w io.Writer, debug bool) *slog.Logger {
+	level := slog.LevelInfo
+	if debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// fail prints why the program ends.
+func fail(code int, err error) int {
+	fmt.Fprintln(os.Stderr, "ws-stream-server:", err)
+	return code
+}

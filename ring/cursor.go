@@ -1,0 +1,127 @@
+package ring
+
+// Cursor is a reader's place in a ring: a packet, and a byte of it. It is a plain
+// value; one goroutine at a time may use it. The zero Cursor is at no place, and
+// only Valid may be called.
+type Cursor struct {
+	seg *segment
+	idx uint32 // packet in seg; equal to seg.count when everything was read
+	off uint32 // next byte in seg.buf
+}
+
+// Valid reports whether the cursor is at a place.
+func (c *Cursor) Valid() bool { return c.seg != nil }
+
+// Seq returns the sequence of the packet that is read next, or whose rest is.
+func (c *Cursor) Seq() uint64 { return c.seg.seq + uint64(c.idx) }
+
+// MidPacket reports whether a part of the packet was taken and a part was not.
+func (c *Cursor) MidPacket() bool {
+	return c.idx < c.seg.count.Load() && c.off != c.seg.start(c.idx)
+}
+
+// More reports whether there is something to take.
+func (c *Cursor) More() bool {
+	return c.settle() > c.idx
+}
+
+// settle moves the cursor from the end of a segment to the start of the next one
+// if there is one, and returns how many packets of the segment can be read.
+func (c *Cursor) settle() uint32 {
+	n := c.seg.count.Load()
+	for c.idx == n {
+		next := c.seg.next.Load()
+		if next == nil {
+			return n
+		}
+		// The count is final once there is a successor, but may have grown
+		// between the two loads.
+		if n = c.seg.count.Load(); c.idx == n {
+			c.seg, c.idx, c.off = next, 0, 0
+			n = next.count.Load()
+		}
+	}
+	return n
+}
+
+// Overrun reports whether the next packet has left the ring. A cursor in the
+// middle of a packet may still take the rest of it with TakeRest.
+func (c *Cursor) Overrun() bool {
+	return c.settle() > c.idx && c.seg.dropped.Load()
+}
+
+// Detach lets go of the ring: only the rest of the current packet can be taken
+// then, and the cursor keeps alive only the slab it stands in. For a cursor that
+// is overrun: a segment dropped under a reader is never used again.
+func (c *Cursor) Detach() {
+	s := &segment{seq: c.seg.seq, base: c.seg.base, buf: c.seg.buf}
+	s.dropped.Store(true)
+	s.count.Store(c.idx)
+	if c.MidPacket() {
+		s.count.Store(c.idx + 1)
+	}
+	c.seg = s
+}
+
+// Take returns the bytes that follow and moves behind them: as many whole packets
+// as limit bytes can hold and the segment has, or limit bytes of a packet that is
+// larger. nil if there is nothing.
+//
+// The bytes are the ring's: not to be changed, and valid as long as the reader's
+// owner keeps Config.Lowest at or below the sequence that Seq returned before.
+func (c *Cursor) Take(limit int) []byte {
+	n := c.settle()
+	if c.idx == n {
+		return nil
+	}
+	s, from := c.seg, c.off
+
+	// Fast path: all there is.
+	if end := s.end(n - 1); int(end-from) <= limit {
+		c.idx, c.off = n, end
+		return s.buf[from:end:end]
+	}
+
+	// Slow path: the last packet that ends within the limit, or a part of the
+	// first one.
+	lo, hi := c.idx, n-1 // packets below lo fit, hi does not
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		if int(s.end(mid)-from) <= limit {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == c.idx {
+		c.off += uint32(limit)
+	} else {
+		c.idx, c.off = lo, s.end(lo-1)
+	}
+	return s.buf[from:c.off:c.off]
+}
+
+// TakeRest returns the rest of the packet the cursor is in, at most limit bytes,
+// and moves behind them. nil if there is no packet.
+func (c *Cursor) TakeRest(limit int) []byte {
+	if c.settle() == c.idx {
+		return nil
+	}
+	s, from := c.seg, c.off
+	if end := s.end(c.idx); int(end-from) <= limit {
+		c.idx++
+		c.off = end
+	} else {
+		c.off += uint32(limit)
+	}
+	return s.buf[from:c.off:c.off]
+}
+
+// Arrived returns when the next packet came, in milliseconds since the ring's
+// start; false if there is none.
+func (c *Cursor) Arrived() (uint32, bool) {
+	if c.settle() == c.idx {
+		return 0, false
+	}
+	return c.seg.arrived(c.idx), true
+}

@@ -1,0 +1,54 @@
+// Package ring holds the packets of one publishing session: written once, by
+// one writer, read by any number of readers, without a lock.
+//
+// # Shape
+//
+// A Ring is a list of segments. A segment is one slab of bytes, used as a
+// slotted page: packets stand one behind the other from the front, an 8-byte
+// entry for each of them (where it ends, when it came) grows from the back.
+//
+//	first                         last
+//	 ┌─────────┐   next  ┌─────────┐   next  ┌─────────┐
+//	 │ segment │ ──────→ │ segment │ ──────→ │ segment │ ← the writer appends
+//	 └─────────┘         └─────────┘         └─────────┘
+//	      ▲ retained tail     ▲ cache's tail            ▲ head
+//
+//	a segment   [packet 0][packet 1][packet 2] … free … [entry 2][entry 1][entry 0]
+//
+// Packets that follow each other in a segment follow each other in memory, so
+// what a reader has not got yet is one slice, however many packets it is: no
+// joining, no copying, one write. A packet never crosses the end of a
+// segment; one that is larger than a segment gets a segment of its own.
+//
+// # Marks
+//
+//   - head: the sequence the next packet will have.
+//   - the cache's tail: where a joiner starts. It follows the head so that the
+//     packets between them count at most the cache's size, a packet counting
+//     its bytes plus [Overhead]. It equals the head when the cache is off.
+//   - the retained tail: the oldest packet that can still be read. Segments are
+//     dropped whole, from the oldest on, once they lie below the cache's tail
+//     and below everything [Config.Lowest] still wants; or, whoever wants
+//     them, when the slabs together would exceed the cache's size plus the lag.
+//
+// # Who does what
+//
+// One goroutine at a time is the writer: it alone calls Reserve and Commit.
+// Any goroutine may call Join, ClearCache and the methods that only report. A
+// [Cursor] belongs to whoever holds it, one goroutine at a time.
+//
+// The writer publishes a packet by storing the segment's count after the bytes
+// and the entry are in place; a reader loads the count before it looks at them.
+// Bytes below the count never change while anybody can read them. A segment
+// that was dropped because nobody wants it any more gives its slab to the next
+// segment; one that was dropped under a reader (the lag was used up) is left
+// to the garbage collector, so a slice taken from it stays what it was.
+//
+// Why nobody can hold bytes of a slab that is used again: its owner told the
+// lowest sequence it still wants, through Lowest, and that lies above the
+// segment. Owners only raise it when the slices taken below it are no longer
+// used, and Join pins a sequence before it returns a cursor to it (see
+// [Ring.Join]). A cursor may still point at the dropped segment when it has
+// read it to the end; then it looks at the count and the successor only, and
+// these are never used again.
+package ring

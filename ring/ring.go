@@ -1,0 +1,293 @@
+package ring
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+const (
+	// Overhead is what a packet counts in the cache beside its own bytes. Its
+	// real bookkeeping is 8 bytes in the slab and its share of the segment's
+	// own fields; 64 is what users were promised, and leaves room.
+	Overhead = 64
+
+	// MaxPacket is the largest packet in bytes: offsets in a slab are 32 bits.
+	MaxPacket = math.MaxUint32 - entrySize
+
+	firstSlab = 4 << 10   // a new ring's first slab, unless the first packet is larger
+	slabSize  = 256 << 10 // what slabs grow to
+	pageSize  = 8 << 10   // Go's allocator rounds large objects up to this
+)
+
+// Config sizes a ring.
+type Config struct {
+	Cache int64 // bytes the cache may count; 0: no cache
+	Lag   int64 // bytes the slabs may have beyond Cache for readers that are behind
+
+	// Lowest returns the lowest sequence that a reader still wants,
+	// math.MaxUint64 if there is none. The writer calls it when it could drop a
+	// segment. nil: nobody wants anything beyond the cache.
+	Lowest func() uint64
+
+	// Poison overwrites a slab as soon as it may be used again, so that whoever
+	// still looks at it is seen. For tests.
+	Poison bool
+}
+
+// Ring is the packets of one publishing session.
+type Ring struct {
+	// Static after construction.
+	cfg Config
+
+	// Owned by the writer.
+	cacheSeg   *segment // where the cache's tail is
+	cacheIdx   uint32   // its packet in cacheSeg
+	cacheBytes int64    // what the packets from the cache's tail to the head count
+	slabs      int64    // bytes of the slabs from first to last
+	spare      []byte   // slab of a dropped segment that nobody can read any more
+	reserved   int      // bytes of the reservation that is open
+
+	// Atomic. Stored by the writer once a packet, read by every reader once a
+	// pass: kept off the cache lines above.
+	_     [64]byte
+	head  atomic.Uint64
+	tail  atomic.Uint64 // the cache's tail while cacheOff is not set
+	first atomic.Pointer[segment]
+	last  atomic.Pointer[segment]
+	_     [64]byte
+
+	// Atomic, any goroutine; stored at most once.
+	cacheOff atomic.Bool
+	ended    atomic.Bool
+}
+
+// New returns an empty ring.
+func New(cfg Config) *Ring {
+	if cfg.Lowest == nil {
+		cfg.Lowest = func() uint64 { return math.MaxUint64 }
+	}
+	r := &Ring{cfg: cfg}
+	s := &segment{}
+	r.first.Store(s)
+	r.last.Store(s)
+	r.cacheSeg = s
+	return r
+}
+
+// Reserve returns n bytes to write the next packet to. Nobody else sees them
+// before Commit; a second Reserve takes the place of the first. n is at most
+// MaxPacket. Called by the writer.
+func (r *Ring) Reserve(n int) []byte {
+	s := r.last.Load()
+	if s.room() < n {
+		s = r.grow(n)
+	}
+	r.reserved = n
+	at := int(s.start(s.count.Load()))
+	return s.buf[at : at+n : at+n]
+}
+
+// Commit publishes the reserved bytes as the next packet. arrived is the time in
+// milliseconds since the ring's start. Called by the writer.
+func (r *Ring) Commit(arrived uint32) {
+	s := r.last.Load()
+	i := s.count.Load()
+	s.set(i, s.start(i)+uint32(r.reserved), arrived)
+	r.cacheBytes += int64(r.reserved) + Overhead
+	r.reserved = 0
+	s.count.Store(i + 1)
+	r.head.Store(s.seq + uint64(i) + 1)
+	r.trimCache()
+}
+
+// trimCache moves the cache's tail until the cache counts no more than it may,
+// and drops the segments that nobody needs any more.
+func (r *Ring) trimCache() {
+	limit := r.cfg.Cache
+	if r.cacheOff.Load() {
+		limit = 0
+	}
+	if r.cacheBytes <= limit {
+		return
+	}
+	for r.cacheBytes > limit {
+		r.dropFromCache()
+	}
+	r.tail.Store(r.cacheSeg.seq + uint64(r.cacheIdx))
+	if r.first.Load() != r.cacheSeg {
+		r.dropUnwanted()
+	}
+}
+
+// dropFromCache moves the cache's tail by one packet.
+func (r *Ring) dropFromCache() {
+	s, i := r.cacheSeg, r.cacheIdx
+	r.cacheBytes -= int64(s.end(i)-s.start(i)) + Overhead
+	r.cacheIdx++
+	r.settleTail()
+}
+
+// settleTail moves the cache's tail from the end of a segment to the start of
+// the next one.
+func (r *Ring) settleTail() {
+	for r.cacheIdx == r.cacheSeg.count.Load() {
+		next := r.cacheSeg.next.Load()
+		if next == nil {
+			return
+		}
+		r.cacheSeg, r.cacheIdx = next, 0
+	}
+}
+
+// dropUnwanted drops the segments below the cache's tail that no reader wants.
+// The tail was stored before Lowest is asked: see Join.
+func (r *Ring) dropUnwanted() {
+	lowest := r.cfg.Lowest()
+	for s := r.first.Load(); s != r.cacheSeg; s = r.first.Load() {
+		if next := s.next.Load(); next.seq > lowest {
+			return
+		}
+		r.drop(s, true)
+	}
+}
+
+// drop takes the oldest segment out of the ring. unread says that nobody can
+// hold a slice of it.
+func (r *Ring) drop(s *segment, unread bool) {
+	r.slabs -= int64(len(s.buf))
+	r.first.Store(s.next.Load())
+	s.dropped.Store(true)
+	if unread && len(s.buf) > len(r.spare) && len(s.buf) <= slabSize {
+		r.spare = s.buf
+		if r.cfg.Poison {
+			for i := range s.buf {
+				s.buf[i] = 0xDB
+			}
+		}
+	}
+}
+
+// grow appends a segment with room for a packet of n bytes.
+//
+// Slow path: once in a slab's worth of packets.
+func (r *Ring) grow(n int) *segment {
+	last := r.last.Load()
+	count := last.count.Load()
+	written := last.base + uint64(last.start(count))
+	size := slabFor(n, written)
+	r.makeRoom(int64(size))
+
+	s := &segment{seq: last.seq + uint64(count), base: written}
+	if len(r.spare) >= size && len(r.spare) <= 2*size {
+		s.buf, r.spare = r.spare, nil
+	} else {
+		s.buf = make([]byte, size)
+	}
+	r.slabs += int64(len(s.buf))
+	last.next.Store(s)
+	r.last.Store(s)
+	r.settleTail()
+	return s
+}
+
+// slabFor returns the size of a slab for a packet of n bytes in a ring that has
+// written so much: a slab grows with what its ring carries, so that a small
+// channel stays small, and holds a whole number of packets like this one, so
+// that a stream of equal packets wastes nothing.
+func slabFor(n int, written uint64) int {
+	want := n + entrySize
+	target := int(min(max(written, firstSlab), slabSize))
+	if target <= want {
+		return want
+	}
+	size := target / want * want
+	if size > 4*pageSize {
+		size = (size + pageSize - 1) / pageSize * pageSize
+	}
+	return size
+}
+
+// makeRoom drops the oldest segments, wanted or not, until a slab of n bytes
+// fits into what the ring may hold. A reader that is still in one is overrun.
+// The newest segment always stays.
+func (r *Ring) makeRoom(n int64) {
+	for s := r.first.Load(); r.slabs+n > r.cfg.Cache+r.cfg.Lag; s = r.first.Load() {
+		if s.next.Load() == nil {
+			return
+		}
+		for r.cacheSeg == s {
+			r.dropFromCache()
+		}
+		r.tail.Store(r.cacheSeg.seq + uint64(r.cacheIdx))
+		r.drop(s, false)
+	}
+}
+
+// End says that no packet follows. Called by the writer or under the lock that
+// excludes it, once.
+func (r *Ring) End() { r.ended.Store(true) }
+
+// Ended reports whether End was called. What was committed before is visible to
+// whoever sees true. Any goroutine.
+func (r *Ring) Ended() bool { return r.ended.Load() }
+
+// ClearCache empties the cache and keeps it off: the next joiner starts at the
+// head. Memory goes back when the next packet is committed. Any goroutine.
+func (r *Ring) ClearCache() { r.cacheOff.Store(true) }
+
+// CacheOff reports whether ClearCache was called. Any goroutine.
+func (r *Ring) CacheOff() bool { return r.cacheOff.Load() }
+
+// Head returns the sequence of the next packet. Any goroutine.
+func (r *Ring) Head() uint64 { return r.head.Load() }
+
+// joinPoint returns the sequence at which a joiner starts.
+func (r *Ring) joinPoint() uint64 {
+	if r.cacheOff.Load() {
+		return r.head.Load()
+	}
+	return r.tail.Load()
+}
+
+// Join returns a cursor at the first packet of the cache, or at the head if there
+// is none. pin is called with the sequence before the cursor exists; from then on
+// Lowest must not return more than that until the cursor has passed it. It may
+// be called more than once, with rising sequences; the last one counts. Any
+// goroutine.
+//
+// Why nothing is dropped in between: the writer stores the tail, then asks
+// Lowest; Join pins, then loads the tail again. If the tail has not moved, the
+// pin came before the writer's next question. If it has, Join tries again.
+func (r *Ring) Join(pin func(seq uint64)) Cursor {
+	for {
+		seq := r.joinPoint()
+		pin(seq)
+		if r.joinPoint() != seq {
+			continue
+		}
+		if c, ok := r.find(seq); ok {
+			return c
+		}
+	}
+}
+
+// find returns a cursor at seq, which lies between the retained tail and the
+// head; false if the retained tail has passed it meanwhile.
+func (r *Ring) find(seq uint64) (Cursor, bool) {
+	s := r.last.Load()
+	if seq < s.seq {
+		s = r.first.Load()
+	}
+	if seq < s.seq {
+		return Cursor{}, false
+	}
+	for next := s.next.Load(); next != nil && next.seq <= seq; next = s.next.Load() {
+		s = next
+	}
+	i := uint32(seq - s.seq)
+	c := Cursor{seg: s, idx: i}
+	if i > 0 {
+		c.off = s.end(i - 1)
+	}
+	return c, true
+}

@@ -1,0 +1,57 @@
+package ring
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// entrySize is what a packet costs in its slab beside its bytes: the offset
+// where it ends and the milliseconds from the ring's start to its arrival, four
+// bytes each.
+const entrySize = 8
+
+// segment is one slab of packets.
+type segment struct {
+	// Static after construction.
+	seq  uint64 // sequence of the first packet
+	base uint64 // bytes of all packets before the first one
+	buf  []byte // packets from the front, entries from the back
+
+	// Atomic, stored by the writer. count publishes: packets below it are
+	// complete and do not change. It is final once next is set.
+	count   atomic.Uint32
+	next    atomic.Pointer[segment] // set once
+	dropped atomic.Bool             // the segment has left the ring
+}
+
+// end returns where packet i ends in buf. i must be below count, or be the
+// writer's own.
+func (s *segment) end(i uint32) uint32 {
+	return binary.LittleEndian.Uint32(s.buf[len(s.buf)-entrySize*int(i+1):])
+}
+
+// arrived returns when packet i came, in milliseconds since the ring's start.
+func (s *segment) arrived(i uint32) uint32 {
+	return binary.LittleEndian.Uint32(s.buf[len(s.buf)-entrySize*int(i+1)+4:])
+}
+
+// start returns where packet i begins in buf.
+func (s *segment) start(i uint32) uint32 {
+	if i == 0 {
+		return 0
+	}
+	return s.end(i - 1)
+}
+
+// room returns how many bytes a next packet may have. Called by the writer.
+func (s *segment) room() int {
+	n := s.count.Load()
+	return len(s.buf) - int(s.start(n)) - entrySize*int(n+1)
+}
+
+// set writes the entry of packet i. Called by the writer before it raises count.
+func (s *segment) set(i, end, arrived uint32) {
+	e := s.buf[len(s.buf)-entrySize*int(i+1):]
+	binary.LittleEndian.PutUint32(e, end)
+	binary.LittleEndian.PutUint32(e[4:], arrived)
+}

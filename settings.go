@@ -1,0 +1,381 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/ilyakaznacheev/cleanenv"
+	"github.com/joho/godotenv"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/engine"
+	"ws-stream-server/netfilter"
+)
+
+// settings is everything that can be set from outside, read once at start.
+//
+// Each package owns its part and describes it in struct tags; the loader, the
+// help and the test of README.md's table all read the same tags:
+//
+//	env              the variable's name
+//	env-default      its default; without this tag the zero value means "none"
+//	env-description  its meaning, one line
+//	min, max         bounds of an int, both inclusive; every int has both
+//	secret           "true": the value is taken byte for byte and never shown
+type settings struct {
+	Engine engine.Config
+	Filter netfilter.Config
+	Auth   auth.Config
+
+	LogDebug      bool `env:"LOG_DEBUG" env-default:"false" env-description:"debug lines in the log"`
+	RTMPChunkSize int  `env:"RTMP_CHUNK_SIZE" env-default:"128" min:"1" max:"65536" env-description:"checked for the sake of shared deployment files, without effect on WebSocket"`
+
+	// rtmpChunkSizeSet: RTMP_CHUNK_SIZE was given, so the log owes a line that
+	// it has no effect.
+	rtmpChunkSizeSet bool
+}
+
+// loadSettings reads dir/.env and the process's environment, which wins, and
+// checks everything. It writes the values it has read back to the environment
+// in the form cleanenv understands, so it is called once, before anything runs.
+//
+// The error is one line without the program's name, fit to be shown to the user
+// as it is: no secret and no control character is in it.
+func loadSettings(dir string) (settings, error) {
+	var s settings
+	given, err := readVariables(dir, &s)
+	if err != nil {
+		return settings{}, err
+	}
+	s.rtmpChunkSizeSet = given["RTMP_CHUNK_SIZE"]
+	for _, validate := range []func() error{s.Engine.Validate, s.Filter.Validate, s.Auth.Validate} {
+		if err := validate(); err != nil {
+			return settings{}, errors.New(printable(err.Error(), maxLine))
+		}
+	}
+	return s, nil
+}
+
+// usage writes the help: every variable with its default, bounds and meaning.
+func usage(w io.Writer) {
+	var b strings.Builder
+	b.WriteString(`ws-stream-server relays live media over WebSocket.
+
+Usage: ws-stream-server [-h | -version]
+
+Settings are environment variables. A file named .env in the working directory is
+read first, and the environment wins. An empty value means the default. Booleans
+are YES or NO; lists are separated by commas.
+
+`)
+	for _, v := range variablesOf(reflect.TypeFor[settings]()) {
+		fmt.Fprintf(&b, "  %s (default: %s", v.name, v.shownDefault())
+		if v.kind == reflect.Int {
+			fmt.Fprintf(&b, "; %d to %d", v.min, v.max)
+		}
+		fmt.Fprintf(&b, ")\n        %s\n", v.meaning)
+	}
+	_, _ = io.WriteString(w, b.String())
+}
+
+// answerArguments deals with the command line. done says that the program has
+// nothing more to do: help or version was written to w. The error is one line,
+// as loadSettings's is.
+func answerArguments(args []string, version string, w io.Writer) (done bool, err error) {
+	for _, arg := range args {
+		switch arg {
+		case "-h", "-help", "--help", "-version", "--version":
+		default:
+			return false, fmt.Errorf("the argument %s is not known: settings are environment variables, -h lists them", shown(arg))
+		}
+	}
+	if len(args) == 0 {
+		return false, nil
+	}
+	if strings.HasSuffix(args[0], "version") {
+		_, _ = fmt.Fprintln(w, "ws-stream-server", version)
+		return true, nil
+	}
+	usage(w)
+	return true, nil
+}
+
+// A variable is one setting as its struct tags describe it.
+type variable struct {
+	name     string
+	meaning  string
+	def      string       // in cleanenv's form, empty for none
+	kind     reflect.Kind // Bool, Int, String, or Slice for a list of strings
+	min, max int          // of an Int
+	secret   bool
+}
+
+// variablesOf lists the variables of a struct and of the structs in it, in the
+// order of their fields: the order in which they are checked and shown. It
+// panics on a field whose tags it cannot use, which a test would meet first.
+func variablesOf(t reflect.Type) []variable {
+	var list []variable
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, ok := f.Tag.Lookup("env")
+		if !ok {
+			if f.IsExported() && f.Type.Kind() == reflect.Struct {
+				list = append(list, variablesOf(f.Type)...)
+			}
+			continue
+		}
+		v := variable{
+			name:    name,
+			meaning: f.Tag.Get("env-description"),
+			def:     f.Tag.Get("env-default"),
+			kind:    f.Type.Kind(),
+			secret:  f.Tag.Get("secret") == "true",
+		}
+		switch {
+		case v.kind == reflect.Int:
+			v.min, v.max = bound(f, "min"), bound(f, "max")
+		case v.kind == reflect.Bool, v.kind == reflect.String:
+		case v.kind == reflect.Slice && f.Type.Elem().Kind() == reflect.String:
+		default:
+			panic("settings: " + name + " has a type without a reader")
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+func bound(f reflect.StructField, tag string) int {
+	n, err := strconv.Atoi(f.Tag.Get(tag))
+	if err != nil {
+		panic("settings: " + f.Tag.Get("env") + " needs the tag " + tag)
+	}
+	return n
+}
+
+// shownDefault is the default as the user would write it.
+func (v variable) shownDefault() string {
+	switch {
+	case v.def == "":
+		return "none"
+	case v.kind == reflect.Bool:
+		if v.def == "true" {
+			return "YES"
+		}
+		return "NO"
+	}
+	return v.def
+}
+
+// normalise turns what the user wrote into what cleanenv parses. cleanenv alone
+// would take 010 for eight, 0x50 for eighty, and would not take YES, a space
+// after a comma, or an empty value. An empty result means: not set.
+func (v variable) normalise(raw string) (string, error) {
+	value := strings.TrimSpace(raw)
+	if value == "" {
+		return "", nil
+	}
+	if strings.ContainsRune(value, 0) {
+		return "", v.refuse(value, "text without NUL bytes")
+	}
+	switch v.kind {
+	case reflect.Bool:
+		switch strings.ToLower(value) {
+		case "yes", "true", "1":
+			return "true", nil
+		case "no", "false", "0":
+			return "false", nil
+		}
+		return "", v.refuse(value, "YES or NO")
+	case reflect.Int:
+		n, ok := decimal(value)
+		if !ok || n < v.min || n > v.max {
+			return "", v.refuse(value, fmt.Sprintf("a whole number from %d to %d", v.min, v.max))
+		}
+		return strconv.Itoa(n), nil
+	case reflect.Slice:
+		var entries []string
+		for entry := range strings.SplitSeq(value, ",") {
+			if entry = strings.TrimSpace(entry); entry != "" {
+				entries = append(entries, entry)
+			}
+		}
+		// Nothing but commas is not "unset": that would open a list that guards.
+		if len(entries) == 0 {
+			return "", v.refuse(value, "a list with at least one entry, separated by commas")
+		}
+		return strings.Join(entries, ","), nil
+	}
+	if v.secret {
+		return raw, nil
+	}
+	return value, nil
+}
+
+func (v variable) refuse(value, allowed string) error {
+	if v.secret {
+		return fmt.Errorf("%s is not allowed: %s", v.name, allowed)
+	}
+	return fmt.Errorf("%s=%s is not allowed: %s", v.name, shown(value), allowed)
+}
+
+// decimal reads digits and nothing else: no sign, no prefix, no underscore.
+// Leading zeros are allowed and do not mean octal.
+func decimal(s string) (n int, ok bool) {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil
+}
+
+// readVariables fills the struct that target points to from dir/.env and the
+// environment, and says which variables were given a value.
+func readVariables(dir string, target any) (given map[string]bool, err error) {
+	file, err := readDotEnv(filepath.Join(dir, ".env"))
+	if err != nil {
+		return nil, err
+	}
+	given = make(map[string]bool)
+	for _, v := range variablesOf(reflect.TypeOf(target).Elem()) {
+		// Also a variable that is set to nothing hides the file's.
+		raw, ok := os.LookupEnv(v.name)
+		if !ok {
+			raw = file[v.name]
+		}
+		value, err := v.normalise(raw)
+		if err != nil {
+			return nil, err
+		}
+		if value == "" {
+			err = os.Unsetenv(v.name)
+		} else {
+			given[v.name] = true
+			err = os.Setenv(v.name, value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot set %s: %w", v.name, err)
+		}
+	}
+	if err := cleanenv.ReadEnv(target); err != nil {
+		// Not reached with values that normalise has passed. cleanenv's text
+		// quotes the value, which may be a secret.
+		return nil, errors.New("cannot read the settings from the environment")
+	}
+	return given, nil
+}
+
+// maxDotEnv bounds the .env file, in bytes: far above any real one.
+const maxDotEnv = 64 << 10
+
+// readDotEnv reads a .env file; one that is not there is an empty one. Its
+// content, which may hold secrets, is in no error.
+func readDotEnv(path string) (map[string]string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the .env file: %w", cause(err))
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxDotEnv+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the .env file: %w", cause(err))
+	}
+	if len(text) > maxDotEnv {
+		return nil, fmt.Errorf("cannot read the .env file: it is larger than %d bytes", maxDotEnv)
+	}
+	body := strings.TrimPrefix(string(text), "\ufeff") // some editors begin with a byte order mark
+	vars, ok := parseDotEnv(body)
+	if !ok {
+		return nil, fmt.Errorf("cannot read the .env file: the entry that begins in line %d is not of the form NAME=value", badLine(body))
+	}
+	return vars, nil
+}
+
+// cause strips the path from an error of package os.
+func cause(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
+
+func parseDotEnv(text string) (vars map[string]string, ok bool) {
+	vars, err := godotenv.Unmarshal(text)
+	// godotenv takes a last line without "=" for a variable without a name.
+	if _, nameless := vars[""]; err != nil || nameless {
+		return nil, false
+	}
+	return vars, true
+}
+
+// badLine finds the line that follows the longest run of lines that parse.
+// Lines are taken away from the end, because a quoted value may span several.
+// It also steps over empty lines and comments, to name the entry itself.
+func badLine(text string) int {
+	lines := strings.Split(text, "\n")
+	good := len(lines) - 1
+	for good > 0 {
+		if _, ok := parseDotEnv(strings.Join(lines[:good], "\n")); ok {
+			break
+		}
+		good--
+	}
+	for good < len(lines)-1 {
+		line := strings.TrimSpace(lines[good])
+		if line != "" && !strings.HasPrefix(line, "#") {
+			break
+		}
+		good++
+	}
+	return good + 1
+}
+
+// Bounds of what an error shows, in characters.
+const (
+	maxValue = 100
+	maxLine  = 500
+)
+
+// shown is a user's value for an error line: as it is when that is plain,
+// quoted when it holds anything odd, cut when it is long.
+func shown(value string) string {
+	short, cut := value, ""
+	if r := []rune(value); len(r) > maxValue {
+		short, cut = string(r[:maxValue]), "…"
+	}
+	for _, c := range short {
+		if c <= ' ' || c > '~' || c == '"' || c == '\'' || c == '`' || c == '\\' {
+			return strconv.Quote(short) + cut
+		}
+	}
+	if short == "" {
+		return `""`
+	}
+	return short + cut
+}
+
+// printable makes one line of at most n characters of s.
+func printable(s string, n int) string {
+	r := []rune(strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, s))
+	if len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return string(r)
+}

@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// clean takes every variable of the settings out of the environment until the
+// test ends, and gives the directory that loadSettings reads .env from.
+func clean(t *testing.T) (dir string) {
+	t.Helper()
+	for _, v := range all() {
+		t.Setenv(v.name, "") // puts the old value back at the end
+		if err := os.Unsetenv(v.name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return t.TempDir()
+}
+
+func all() []variable { return variablesOf(reflect.TypeFor[settings]()) }
+
+func dotEnv(t *testing.T, dir, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func load(t *testing.T, dir string) settings {
+	t.Helper()
+	s, err := loadSettings(dir)
+	if err != nil {
+		t.Fatalf("loadSettings: %v", err)
+	}
+	return s
+}
+
+// wantRefused wants one line that begins as given and holds all the words.
+func wantRefused(t *testing.T, dir, prefix string, words ...string) {
+	t.Helper()
+	_, err := loadSettings(dir)
+	if err == nil {
+		t.Fatalf("accepted, want a refusal that begins with %q", prefix)
+	}
+	line := err.Error()
+	if !strings.HasPrefix(line, prefix) {
+		t.Errorf("the error is %q, want it to begin with %q", line, prefix)
+	}
+	for _, w := range words {
+		if !strings.Contains(line, w) {
+			t.Errorf("the error is %q, want %q in it", line, w)
+		}
+	}
+	for _, c := range line {
+		if c < ' ' || c == 0x7f {
+			t.Errorf("the error has a control character: %q", line)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	s := load(t, clean(t))
+	e := s.Engine
+	got := []any{
+		e.HTTPPort, e.SSLPort, e.BindAddress, e.SSLCheckReloadSeconds, e.IDMaxLength, e.GOPCacheSizeMB,
+		e.MaxMessageMB, e.ReceiverLagMB, e.LogRequests, e.DisableTestClient, e.TLS(),
+		s.LogDebug, s.RTMPChunkSize, s.rtmpChunkSizeSet,
+	}
+	want := []any{80, 443, "", 60, 128, 256, 64, 64, true, false, false, false, 128, false}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("defaults are %v, want %v", got, want)
+	}
+}
+
+// The defaults in the tags pass the same checks as a user's value, and survive
+// the way through the normal form unchanged.
+func TestDefaultsAreInNormalForm(t *testing.T) {
+	for _, v := range all() {
+		if got, err := v.normalise(v.def); err != nil || got != v.def {
+			t.Errorf("%s: default %q becomes %q, %v", v.name, v.def, got, err)
+		}
+	}
+}
+
+func TestEveryVariableIsDescribedOnce(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, v := range all() {
+		if seen[v.name] {
+			t.Errorf("%s is there twice", v.name)
+		}
+		seen[v.name] = true
+		if v.meaning == "" || strings.ContainsAny(v.meaning, "\n|") {
+			t.Errorf("%s needs a meaning of one line without |, has %q", v.name, v.meaning)
+		}
+		if v.kind == reflect.Int && v.min > v.max {
+			t.Errorf("%s: min %d is above max %d", v.name, v.min, v.max)
+		}
+	}
+	for _, name := range []string{
+		"HTTP_PORT", "BIND_ADDRESS", "SSL_PORT", "SSL_CERT", "SSL_KEY", "SSL_CHECK_RELOAD_SECONDS",
+		"CONTROL_BASE_URL", "CONTROL_SECRET", "EXTERNAL_IP", "EXTERNAL_PORT", "EXTERNAL_SSL",
+		"PLAY_WHITELIST", "MAX_IP_CONCURRENT_CONNECTIONS", "CONCURRENT_LIMIT_WHITELIST", "ID_MAX_LENGTH",
+		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "LOG_REQUESTS", "LOG_DEBUG",
+		"DISABLE_TEST_CLIENT", "RTMP_CHUNK_SIZE",
+	} {
+		if !seen[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+func TestInts(t *testing.T) {
+	for raw, want := range map[string]int{
+		"1": 1, "8080": 8080, "65535": 65535, " 81\t": 81, "010": 10, "0000000000000000000000081": 81, "": 80, "  ": 80,
+	} {
+		dir := clean(t)
+		t.Setenv("HTTP_PORT", raw)
+		if got := load(t, dir).Engine.HTTPPort; got != want {
+			t.Errorf("HTTP_PORT=%q gives %d, want %d", raw, got, want)
+		}
+	}
+	for _, raw := range []string{
+		"0", "65536", "99999", "-1", "+80", "0x50", "0b1", "0o17", "8_0", "80.0", "8e1", "80 81", "eighty", "٨٠",
+		"9223372036854775808", "18446744073709551696", strings.Repeat("9", 400), "YES", "80;", `"80"`, "8\r0",
+	} {
+		dir := clean(t)
+		t.Setenv("HTTP_PORT", raw)
+		wantRefused(t, dir, "HTTP_PORT=", " is not allowed: a whole number from 1 to 65535")
+	}
+}
+
+func TestBools(t *testing.T) {
+	for raw, want := range map[string]bool{
+		"YES": true, "yes": true, "Yes": true, "TRUE": true, "true": true, "tRuE": true, "1": true, " YES ": true,
+		"NO": false, "no": false, "FALSE": false, "False": false, "0": false, "": true,
+	} {
+		dir := clean(t)
+		t.Setenv("LOG_REQUESTS", raw) // its default is YES
+		if got := load(t, dir).Engine.LogRequests; got != want {
+			t.Errorf("LOG_REQUESTS=%q gives %v, want %v", raw, got, want)
+		}
+	}
+	for _, raw := range []string{"2", "on", "off", "y", "n", "t", "f", "YES NO", "ja", "-1", "00"} {
+		dir := clean(t)
+		t.Setenv("LOG_REQUESTS", raw)
+		wantRefused(t, dir, "LOG_REQUESTS=", " is not allowed: YES or NO")
+	}
+}
+
+func TestLists(t *testing.T) {
+	v := variable{name: "LIST", kind: reflect.Slice}
+	for raw, want := range map[string]string{
+		"": "", "  ": "", "10.0.0.1": "10.0.0.1", " 10.0.0.1 , ::1/128 ": "10.0.0.1,::1/128", "a,,b,": "a,b", "*": "*",
+	} {
+		if got, err := v.normalise(raw); err != nil || got != want {
+			t.Errorf("normalise(%q) is %q, %v, want %q", raw, got, err, want)
+		}
+	}
+	// Were this "unset", a list that guards would stand open.
+	for _, raw := range []string{",", " , ,"} {
+		if _, err := v.normalise(raw); err == nil {
+			t.Errorf("normalise(%q) is accepted", raw)
+		}
+	}
+}
+
+func TestErrorShowsTheValueSafely(t *testing.T) {
+	for raw, want := range map[string]string{
+		"99999":                  "HTTP_PORT=99999 is not allowed: a whole number from 1 to 65535",
+		"8\n0":                   `HTTP_PORT="8\n0" is not allowed: a whole number from 1 to 65535`,
+		"a b":                    `HTTP_PORT="a b" is not allowed: a whole number from 1 to 65535`,
+		"\x1b[31mred":            `HTTP_PORT="\x1b[31mred" is not allowed: a whole number from 1 to 65535`,
+		"\xff":                   `HTTP_PORT="\xff" is not allowed: a whole number from 1 to 65535`,
+		strings.Repeat("7", 101): "HTTP_PORT=" + strings.Repeat("7", 100) + "… is not allowed: a whole number from 1 to 65535",
+	} {
+		dir := clean(t)
+		t.Setenv("HTTP_PORT", raw)
+		_, err := loadSettings(dir)
+		if err == nil || err.Error() != want {
+			t.Errorf("HTTP_PORT=%q gives %v, want %q", raw, err, want)
+		}
+	}
+}
+
+func TestFirstBadVariableIsReportedInTheOrderOfTheHelp(t *testing.T) {
+	dir := clean(t)
+	t.Setenv("RTMP_CHUNK_SIZE", "0")
+	t.Setenv("LOG_REQUESTS", "maybe")
+	t.Setenv("GOP_CACHE_SIZE_MB", "-1")
+	for range 5 {
+		wantRefused(t, dir, "GOP_CACHE_SIZE_MB=-1 ")
+	}
+}
+
+func TestContradictions(t *testing.T) {
+	for name, env := range map[string]map[string]string{
+		"RECEIVER_LAG_MB": {"RECEIVER_LAG_MB": "8", "MAX_MESSAGE_MB": "9"},
+		"SSL_CERT":        {"SSL_CERT": "cert.pem"},
+		"SSL_KEY":         {"SSL_KEY": "key.pem"},
+		"SSL_PORT":        {"SSL_CERT": "cert.pem", "SSL_KEY": "key.pem", "SSL_PORT": "80"},
+		"BIND_ADDRESS":    {"BIND_ADDRESS": "300.1.1.1"},
+		"PLAY_WHITELIST":  {"PLAY_WHITELIST": "10.0.0.0/33"},
+		// Whatever guards something fails closed.
+		"CONTROL_BASE_URL":           {"CONTROL_BASE_URL": "http//nowhere"},
+		"CONCURRENT_LIMIT_WHITELIST": {"CONCURRENT_LIMIT_WHITELIST": "everyone"},
+	} {
+		dir := clean(t)
+		for k, v := range env {
+			t.Setenv(k, v)
+		}
+		wantRefused(t, dir, name)
+	}
+}
+
+func TestRTMPChunkSize(t *testing.T) {
+	dir := clean(t)
+	t.Setenv("RTMP_CHUNK_SIZE", "128")
+	if !load(t, dir).rtmpChunkSizeSet {
+		t.Error("RTMP_CHUNK_SIZE=128 does not count as set")
+	}
+	t.Setenv("RTMP_CHUNK_SIZE", "")
+	if load(t, dir).rtmpChunkSizeSet {
+		t.Error("an empty RTMP_CHUNK_SIZE counts as set")
+	}
+	for _, raw := range []string{"0", "65537", "big"} {
+		t.Setenv("RTMP_CHUNK_SIZE", raw)
+		wantRefused(t, dir, "RTMP_CHUNK_SIZE="+raw, "a whole number from 1 to 65536")
+	}
+}
+
+func TestDotEnv(t *testing.T) {
+	dir := clean(t)
+	dotEnv(t, dir, "\ufeff# shared by several programs\r\n"+
+		"HTTP_PORT=8080\r\nexport SSL_PORT = 8443 # TLS\r\nLOG_REQUESTS=NO\r\nOTHER_PROGRAM=1\r\n"+
+		"ID_MAX_LENGTH='64'\nGOP_CACHE_SIZE_MB=\nLOG_DEBUG: yes\nMAX_MESSAGE_MB=2\nRECEIVER_LAG_MB=3")
+	t.Setenv("MAX_MESSAGE_MB", "1")  // the environment wins
+	t.Setenv("RECEIVER_LAG_MB", "")  // also with nothing, which means the default
+	t.Setenv("LOG_REQUESTS", " YES") // and before the file's value is looked at
+	s := load(t, dir)
+	got := []any{
+		s.Engine.HTTPPort, s.Engine.SSLPort, s.Engine.LogRequests, s.Engine.IDMaxLength,
+		s.Engine.GOPCacheSizeMB, s.LogDebug, s.Engine.MaxMessageMB, s.Engine.ReceiverLagMB,
+	}
+	if want := []any{8080, 8443, true, 64, 256, true, 1, 64}; !reflect.DeepEqual(got, want) {
+		t.Errorf("settings are %v, want %v", got, want)
+	}
+	if _, ok := os.LookupEnv("OTHER_PROGRAM"); ok {
+		t.Error("a variable that is not ours went from the file into the environment")
+	}
+}
+
+func TestDotEnvValueIsCheckedToo(t *testing.T) {
+	dir := clean(t)
+	dotEnv(t, dir, "HTTP_PORT=http\n")
+	wantRefused(t, dir, "HTTP_PORT=http is not allowed")
+	t.Setenv("HTTP_PORT", "8080") // hides it
+	load(t, dir)
+}
+
+func TestBadDotEnvIsNamedWithoutItsContent(t *testing.T) {
+	for text, line := range map[string]string{
+		"sesame":                           "line 1 ",
+		"HTTP_PORT=80\n\n# note\nsesame\n": "line 4 ",
+		"HTTP_PORT=80\nCONTROL_SECRET=\"sesame\nX=1\n": "line 2 ",
+		"A='1\n2'\nB=3\nopen sesame=1\nC-D=2\n":        "line 5 ",
+		"=sesame\n":                                    "line 1 ",
+		"{\"CONTROL_SECRET\": \"sesame\"}":             "line 1 ",
+		strings.Repeat("SECRET=sesame\n", maxDotEnv/8): "larger than",
+		"CONTROL_SECRET=se\x00same":                    "CONTROL_SECRET",
+	} {
+		dir := clean(t)
+		dotEnv(t, dir, text)
+		_, err := loadSettings(dir)
+		if err == nil {
+			t.Errorf("%.40q is accepted", text)
+			continue
+		}
+		if msg := err.Error(); !strings.Contains(msg, line) || strings.Contains(msg, "same") || strings.Contains(msg, "\n") {
+			t.Errorf("%.40q gives %q, want %q and nothing of the file", text, msg, line)
+		}
+	}
+}
+
+func TestDotEnvThatCannotBeRead(t *testing.T) {
+	dir := clean(t)
+	if err := os.Mkdir(filepath.Join(dir, ".env"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, "cannot read the .env file: ")
+}
+
+func TestSecretIsTakenByteForByteAndNeverShown(t *testing.T) {
+	i := slices.IndexFunc(all(), func(v variable) bool { return v.name == "CONTROL_SECRET" })
+	if i < 0 || !all()[i].secret {
+		t.Fatal("CONTROL_SECRET has no secret tag")
+	}
+	dir := clean(t)
+	t.Setenv("CONTROL_SECRET", " open sesame ")
+	t.Setenv("CONTROL_BASE_URL", "ws://coordinator:8080")
+	load(t, dir)
+	if got := os.Getenv("CONTROL_SECRET"); got != " open sesame " {
+		t.Errorf("CONTROL_SECRET became %q", got)
+	}
+	v := variable{name: "CONTROL_SECRET", kind: reflect.String, secret: true}
+	if _, err := v.normalise("ses\x00ame"); err == nil || strings.Contains(err.Error(), "ame ") || !strings.HasPrefix(err.Error(), "CONTROL_SECRET is not") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	for _, arg := range []string{"-h", "-help", "--help"} {
+		var out bytes.Buffer
+		if done, err := answerArguments([]string{arg}, "1.2", &out); !done || err != nil {
+			t.Errorf("%s: done %v, %v", arg, done, err)
+		}
+		text := out.String()
+		for _, v := range all() {
+			if !strings.Contains(text, "\n  "+v.name+" (default: "+v.shownDefault()) || !strings.Contains(text, v.meaning+"\n") {
+				t.Errorf("%s does not describe %s", arg, v.name)
+			}
+		}
+		if !strings.Contains(text, "LOG_REQUESTS (default: YES)") || !strings.Contains(text, "HTTP_PORT (default: 80; 1 to 65535)") {
+			t.Errorf("%s shows defaults in another form:\n%s", arg, text)
+		}
+	}
+	var out bytes.Buffer
+	if done, err := answerArguments([]string{"-version"}, "1.2", &out); !done || err != nil || out.String() != "ws-stream-server 1.2\n" {
+		t.Errorf("-version: done %v, %v, %q", done, err, out.String())
+	}
+	if done, err := answerArguments(nil, "1.2", &out); done || err != nil {
+		t.Errorf("no argument: done %v, %v", done, err)
+	}
+	for _, args := range [][]string{{"-port"}, {""}, {"-h", "x\ny"}, {"--"}, {"start"}} {
+		out.Reset()
+		done, err := answerArguments(args, "1.2", &out)
+		if done || err == nil || out.Len() != 0 || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: done %v, %v, %q", args, done, err, out.String())
+		}
+	}
+}
+
+// README.md's table names every variable once, with the default of its tag.
+func TestREADMETable(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| ([^|]*?) \\|").FindAllStringSubmatch(string(text), -1) {
+		if _, twice := table[row[1]]; twice {
+			t.Errorf("README.md has %s twice", row[1])
+		}
+		table[row[1]] = strings.Trim(row[2], "`")
+	}
+	for _, v := range all() {
+		def, ok := table[v.name]
+		if !ok {
+			t.Errorf("README.md does not have %s", v.name)
+		} else if def != v.shownDefault() {
+			t.Errorf("README.md says the default of %s is %q, the tag %q", v.name, def, v.shownDefault())
+		}
+		delete(table, v.name)
+	}
+	for name := range table {
+		t.Errorf("README.md has %s, which is no setting", name)
+	}
+}

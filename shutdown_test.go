@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+func TestMistake15ShutdownDeliversEverythingAndSays1001(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			s := startServer(t)
+			const n, size = 60, 100_000
+			var rs []*wstest.Conn
+			for range 5 {
+				rs = append(rs, s.receive("cam", "key", wstest.ReceiveBuffer(4096)))
+			}
+			rs = append(rs, s.receiveClear("cam", "key"))
+			waiting := []*wstest.Conn{s.receive("nobody", "key"), s.probe("nobody", "key")}
+			pub := s.publish("cam", "key")
+			for i := range n {
+				pub.Send(wstest.Binary, numbered(i, size))
+			}
+			pub.Sync()
+			start := time.Now()
+			s.signal(sig)
+			for _, r := range rs {
+				for i := range n {
+					r.WantPacket(numbered(i, size))
+				}
+				r.WantClose(1001)
+				r.WantEOF()
+			}
+			for _, c := range append(waiting, pub) {
+				c.WantClose(1001)
+				c.WantEOF()
+			}
+			if code := s.wait(15 * time.Second); code != 0 {
+				t.Errorf("wanted exit code 0, got %d", code)
+			}
+			if d := time.Since(start); d > 10*time.Second {
+				t.Errorf("wanted the end within 10 s, got %v", d)
+			}
+		})
+	}
+}
+
+func TestShutdownDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	stalled := s.receive("cam", "key", wstest.ReceiveBuffer(2048))
+	stalled.StopReading()
+	deaf := s.receive("cam", "key", wstest.NoEcho())
+	for i := range 60 {
+		pub.Send(wstest.Binary, payload(200_000, uint64(i)))
+		deaf.WantPacket(payload(200_000, uint64(i)))
+	}
+	nc, err := net.Dial("tcp", s.addr) // a handshake that never comes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	_, _ = nc.Write([]byte("GET /cam"))
+	start := time.Now()
+	s.signal(syscall.SIGTERM)
+	deaf.WantClose(1001)
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("wanted the end within 10 s whatever clients do, got %v", d)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	stalled := s.receive("cam", "key", wstest.ReceiveBuffer(2048))
+	stalled.StopReading()
+	for i := range 60 {
+		pub.Send(wstest.Binary, payload(200_000, uint64(i)))
+	}
+	pub.Sync()
+	s.signal(syscall.SIGTERM)
+	pub.WantClose(1001)
+	time.Sleep(200 * time.Millisecond)
+	if !s.running() {
+		t.Fatal("wanted the shutdown to wait for a receiver that is behind")
+	}
+	start := time.Now()
+	s.signal(syscall.SIGTERM)
+	s.wait(3 * time.Second)
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("wanted the end at once, got %v", d)
+	}
+}
+
+func TestNoNewClientsDuringShutdown(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	stalled := s.receive("cam", "key", wstest.ReceiveBuffer(2048))
+	stalled.StopReading()
+	for i := range 60 {
+		pub.Send(wstest.Binary, payload(200_000, uint64(i)))
+	}
+	pub.Sync()
+	s.signal(syscall.SIGTERM)
+	pub.WantClose(1001)
+	for _, path := range []string{"/cam/key/publish", "/cam/key/receive"} {
+		if c, resp, err := wstest.Open(s.addr, path, wstest.Patience(2*time.Second)); c != nil {
+			t.Errorf("%s during shutdown: wanted a refusal, got %v, %v", path, resp, err)
+			c.Close()
+		}
+	}
+	s.signal(syscall.SIGTERM)
+	s.wait(5 * time.Second)
+}
+
+func TestIdleServerStopsQuickly(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	start := time.Now()
+	s.signal(syscall.SIGTERM)
+	if code := s.wait(10 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("wanted an idle server to stop at once, got %v", d)
+	}
+}
+
+func TestShutdownTellsTheCoordinator(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	acceptAll(c)
+	want := map[string]bool{}
+	for i := range 5 {
+		channel := fmt.Sprint("cam", i)
+		want[channel] = true
+		s.publish(channel, "key").Sync()
+	}
+	waiting := ask(s, "/late/key/publish")
+	waiting.want(t, 101)
+	want["late"] = true
+	s.signal(syscall.SIGTERM)
+	for range 6 {
+		delete(want, c.WantMessage("PUBLISH-END").Get("Stream-Channel"))
+	}
+	if len(want) != 0 {
+		t.Errorf("wanted PUBLISH-END for every publisher, none came for %v", want)
+	}
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+}
+
+func TestShutdownWithAPublisherThatWaitsForItsAnswer(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	a := ask(s, "/cam/key/publish")
+	c.WantMessage("PUBLISH-REQUEST")
+	start := time.Now()
+	s.signal(syscall.SIGTERM)
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("wanted the end within 10 s, got %v", d)
+	}
+	if resp := <-a.answer; a.err == nil && resp.Status != 503 {
+		t.Errorf("wanted 503 or the end of the connection, got %v", resp)
+	}
+}
+
+func TestShutdownOverTLS(t *testing.T) {
+	t.Parallel()
+	c := newCertificate(t, "one")
+	s, _ := startTLS(t, c)
+	r := s.tlsDial(t, "/cam/key/receive", c, wstest.ReceiveBuffer(4096))
+	pub := s.tlsDial(t, "/cam/key/publish", c)
+	for i := range 30 {
+		pub.Send(wstest.Binary, numbered(i, 100_000))
+	}
+	pub.Sync()
+	s.signal(syscall.SIGTERM)
+	for i := range 30 {
+		r.WantPacket(numbered(i, 100_000))
+	}
+	r.WantClose(1001)
+	r.WantEOF()
+	pub.WantClose(1001)
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+}
