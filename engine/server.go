@@ -235,7 +235,7 @@ func (srv *Server) endAll(ctx context.Context) int {
 // errStopping refuses handshakes while the server goes away.
 var errStopping = errors.New("the server is shutting down")
 
-// statusText is a refusal before the upgrade.
+// refuse answers a request before any upgrade: one line of text.
 func refuse(w http.ResponseWriter, status int, text string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -134,10 +135,9 @@ func (t *tlsLink) open(s *session, b []byte) (reason, uint16) {
 // maxRecord is the largest payload of a TLS record (RFC 8446, 5.1).
 const maxRecord = 16 << 10
 
-func isTemporary(err error) bool {
-	t, ok := err.(net.Error)
-	return ok && t.Timeout()
-}
+// isTemporary reports whether an error only says that the poller has brought no
+// more.
+func isTemporary(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // seal encrypts b into records, in front of them what TLS had to send by itself,
 // behind them the end of TLS if last. The buffer goes back with sealed. The caller

@@ -1,0 +1,91 @@
+// Package engine is the streaming server: it accepts connections, and carries what
+// a channel's publisher sends to the channel's receivers. Read this page first.
+//
+// # The two flows
+//
+//	data     publisher's socket → poller → session → frame decoder → ring
+//	                                                                  │ wake
+//	         receiver's socket ←── drainer ←── group of receivers ←───┘
+//	control  request → front: filter → authorizer → upgrade → session → Channel
+//
+// Nothing on the right calls left: a receiver never blocks, slows or signals a
+// publisher.
+//
+// A packet's way, with the goroutine each step runs on:
+//
+//	Server.onRead, session.readable   the publisher's poller reads 64 KiB at most
+//	session.decode                    the frame decoder finds the message
+//	session.publish                   unmasked straight into the ring: the one copy
+//	Channel.wake                      marks the channel's groups dirty
+//	drainer.run, group.pass           a drainer: for each receiver whose socket is free,
+//	member.drainLocked                  one write of everything from its cursor to the
+//	session.write                       head, straight from the ring's memory
+//
+// A channel with one or two receivers is drained by the publisher's poller, in
+// Channel.wake: waking a drainer would cost more.
+//
+// A connection's way: net/http accepts, does the TLS handshake and parses the
+// request, on a goroutine of its own. front.shake checks it, asks the authorizer,
+// claims or joins the channel; front.upgrade takes the connection from net/http,
+// writes the 101 and gives the socket to nbio by way of handover. Then that
+// goroutine ends: an established connection has none.
+//
+// # Goroutines
+//
+//   - GOMAXPROCS pollers, nbio's: read, decode, publish, answer pings, write what a
+//     socket could not take at once. A connection always has the same one.
+//   - GOMAXPROCS drainers: groups that are dirty, and sessions that end.
+//   - the sweep: heartbeats, clients that show no life, ends that take too long.
+//   - the certificate's watch, with TLS; net/http's, one for each handshake or page.
+//   - nbio's goroutine for closed connections: session.closed, one after the other.
+//
+// # Who writes to a socket
+//
+// The holder of the session's write lock, nobody else, and only to a free socket:
+// one for which nbio has nothing left to write. Packets are written by the group's
+// pass, in pieces of at most 64 KiB, so a receiver that stopped reading costs one
+// piece. Everybody else (heartbeat, pong, close) sets a bit in session.pending,
+// which becomes a frame at the next frame boundary: at once if the socket is free
+// and idle, else by whoever holds the lock or serves the socket when it is free
+// again. Nobody waits for a write lock but a drainer, and that for one write.
+//
+// # Who owns bytes
+//
+// A poller's read buffer is nbio's and valid until readable returns; the decoder
+// hands out parts of it. Packets are the ring's: see its package comment for when
+// they may go. nbio copies what the kernel does not take, so a piece is only read
+// while session.write runs. Messages in several parts and TLS records are put
+// together in buffers of bytebufferpool, given back by whoever took them, unless
+// they grew beyond 1 MiB.
+//
+// # Slow receivers
+//
+// A receiver may lag as long as the ring keeps its next packet: GOP_CACHE_SIZE_MB
+// plus RECEIVER_LAG_MB for a channel. Then it gets the rest of the packet it has
+// begun, the close frame with 4008, and at most 5 s for that. After the publisher's
+// end it may take nothing for 30 s, and has 5 minutes in all.
+//
+// # Ends
+//
+// session.end gives a session its reason (reason.go has them all); the first one
+// stays. The close frame goes out at a frame boundary, then the sending side is
+// shut down, the client's own close is awaited for 2 s, and the connection closed.
+// session.closed runs once, whatever happened, and gives everything back.
+//
+// When a publisher ends, Channel.end first makes sure that no packet follows, then
+// tells the authorizer, then frees the name. Receivers stay with the ring until
+// they have its last packet; the next publisher gets a new Channel.
+//
+// # Locks
+//
+// In this order, where one is taken while another is held:
+//
+//	group.passing → session.mu → nbio's connection → drainer.mu
+//	group.passing → group.mu
+//	registry.mu → Channel.mu → group.mu
+//	inbound.mu → session.mu, which is only tried there
+//
+// roster's shards, closingList.mu, waker.mu and wire.mu are held for moments, and
+// nothing is taken under them. No lock is held across anything that can block but
+// a drainer's own pass, which nobody waits for: joining and leaving only mark.
+package engine
