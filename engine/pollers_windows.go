@@ -22,7 +22,7 @@ func newHandover(engine *nbio.Engine, _ int) (*handover, error) {
 
 func (h *handover) close() {}
 
-func (h *handover) turn(*waker) {}
+func (w *waker) turn() {}
 
 // add hands a session's connection over. s.conn is set. Any goroutine.
 func (h *handover) add(s *session) {

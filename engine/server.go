@@ -171,7 +171,7 @@ func (srv *Server) onRead(c *nbio.Conn) {
 	case *session:
 		s.readable(srv.engine.PollerBuffer(c))
 	case *waker:
-		srv.handover.turn(s)
+		s.turn()
 	}
 }
 

@@ -61,8 +61,12 @@ type Coordinator struct {
 // It answers nothing until told, or with Decide.
 func New(t testing.TB) *Coordinator {
 	t.Helper()
-	c := &Coordinator{t: t, addr: "127.0.0.1:0", changed: make(chan struct{})}
-	c.Restart()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("the coordinator cannot listen: %v", err)
+	}
+	c := &Coordinator{t: t, addr: listener.Addr().String(), changed: make(chan struct{})}
+	c.listen(listener)
 	t.Cleanup(c.Stop)
 	return c
 }
@@ -100,7 +104,7 @@ func (c *Coordinator) Decide(f func(request Message) (streamID string, accept bo
 }
 
 // WantLink waits until the server is connected over a link that WantLink has
-// not returned for.
+// not returned for. The server may need another moment to serve publishers.
 func (c *Coordinator) WantLink() {
 	c.t.Helper()
 	c.await("a control link", func() bool {
@@ -183,11 +187,14 @@ func (c *Coordinator) Restart() {
 	c.t.Helper()
 	listener, err := net.Listen("tcp", c.addr)
 	if err != nil {
-		c.t.Fatalf("the coordinator cannot listen: %v", err)
+		c.t.Fatalf("the coordinator cannot listen again: %v", err)
 	}
+	c.listen(listener)
+}
+
+func (c *Coordinator) listen(listener net.Listener) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.addr = listener.Addr().String()
 	server := &http.Server{Handler: http.HandlerFunc(c.serve), ReadHeaderTimeout: patience}
 	c.server = server
 	c.handlers.Go(func() {

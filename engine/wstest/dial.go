@@ -87,7 +87,9 @@ func Chopped(n int, pause time.Duration) Option {
 }
 
 // ReceiveBuffer sets SO_RCVBUF before connecting, so that a client that stops
-// reading fills up after a known number of bytes.
+// reading fills up after a known number of bytes. A connection with less than
+// 256 KiB never gets up to speed again: its window is smaller than one segment of
+// the loopback interface, and the sending kernel then waits 200 ms for each.
 func ReceiveBuffer(n int) Option { return func(d *dialer) { d.rcvbuf = n } }
 
 // Patience replaces Timeout for this connection's reads and writes.
