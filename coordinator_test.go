@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -796,4 +797,100 @@ func TestStandAloneAcceptsEveryKey(t *testing.T) {
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func TestWhatTheCoordinatorIsToldAboutAClient(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "BIND_ADDRESS=") // IPv4 comes as IPv4-mapped IPv6
+	acceptAll(c)
+	wstest.Dial(t, s.addr, "/%63am%5F1/%6bey/publish?x=y", wstest.From("127.0.8.9")).Sync()
+	m := c.WantMessage("PUBLISH-REQUEST")
+	for name, want := range map[string]string{"Stream-Channel": "cam_1", "Stream-Key": "key", "User-IP": "127.0.8.9"} {
+		if m.Get(name) != want {
+			t.Errorf("PUBLISH-REQUEST: wanted %s %q, got %q", name, want, m.Get(name))
+		}
+	}
+	_, port, _ := net.SplitHostPort(s.addr)
+	if ln, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		_ = ln.Close()
+		wstest.Dial(t, "[::1]:"+port, "/six/key/publish").Sync()
+		if ip := c.WantMessage("PUBLISH-REQUEST").Get("User-IP"); ip != "::1" {
+			t.Errorf("PUBLISH-REQUEST: wanted User-IP ::1, got %q", ip)
+		}
+	}
+}
+
+// What a publisher sends before it has its answer is processed, or given up with it.
+func TestFramesSentWhileTheCoordinatorThinks(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	r := s.receive("cam", "key")
+	p := payload(100_000, 1)
+	a := ask(s, "/cam/key/publish", wstest.Pipelined(
+		frame{Op: wstest.Binary, Payload: []byte("early")},
+		frame{Op: wstest.Binary, Payload: p}))
+	id := c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
+	r.WantNothing(100 * time.Millisecond)
+	c.Accept(id, "cam", "one")
+	pub := a.want(t, 101)
+	r.WantPackets([]byte("early"), p)
+	pub.Send(wstest.Binary, []byte("late"))
+	r.WantPacket([]byte("late"))
+	pub.CloseHandshake(1000)
+	c.WantMessage("PUBLISH-END")
+
+	// And when it leaves meanwhile, what it claimed is given back.
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = nc.Write(append([]byte("GET /cam/key/publish HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
+		wstest.Bytes(frame{Op: wstest.Binary, Payload: p})...))
+	id = c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
+	_ = nc.Close()
+	c.Accept(id, "cam", "two")
+	if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != "two" {
+		t.Errorf("wanted PUBLISH-END of two, got %v", end)
+	}
+}
+
+func TestMistake13CoordinatorWithABadCertificateIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	c := newCertificate(t, "nobody knows me")
+	pair, err := tls.X509KeyPair(c.cert, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	url, _ := rawCoordinator(t, func(nc net.Conn) {
+		if acceptUpgrade(tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{pair}})) == nil {
+			asked.Add(1)
+		}
+		_ = nc.Close()
+	})
+	s := startServer(t, "CONTROL_BASE_URL="+strings.Replace(url, "ws:", "wss:", 1), "CONTROL_SECRET=s")
+	time.Sleep(300 * time.Millisecond)
+	s.refuses(503, "/cam/key/publish")
+	if asked.Load() != 0 {
+		t.Error("wanted a coordinator with a bad certificate refused, the token went to it")
+	}
+}
+
+func TestStreamKillWithAReceiverThatIsBehind(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t)
+	acceptAll(c)
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
+	for i := range 80 {
+		pub.Send(wstest.Binary, numbered(i, 100_000))
+	}
+	pub.Sync()
+	c.Kill("cam", "*")
+	c.WantMessage("PUBLISH-END") // does not wait for the receiver
+	s.publish("cam", "key2").Sync()
+	if first, last, code, err := follow(r, 10*time.Second, nil); err != nil || first != 0 || last != 79 || code != 1000 {
+		t.Errorf("wanted packets 0 to 79 and 1000, got %d to %d and %d, %v", first, last, code, err)
+	}
 }

@@ -621,3 +621,57 @@ func TestAPacketRightBehindAPongArrives(t *testing.T) {
 		r.WantEOF()
 	}
 }
+
+// A receiver that is behind and leaves, or errs, gets the rest of the packet that
+// was begun, then its answer.
+func TestEndsOfAReceiverThatIsBehind(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	for i := range 60 {
+		pub.Send(wstest.Binary, numbered(i, 200_000))
+	}
+	pub.Sync()
+	for _, c := range []struct {
+		name string
+		send []byte
+		code int
+	}{
+		{"close", wstest.Bytes(frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, "enough")}), 1000},
+		{"broken frame", wstest.Bytes(frame{Op: 7}), 1002},
+		{"text that is not UTF-8", wstest.Bytes(frame{Op: wstest.Text, Payload: []byte("\xff")}), 1007},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := s.on(t).receive("cam", "key", wstest.ReceiveBuffer(256<<10))
+			time.Sleep(100 * time.Millisecond) // the socket fills up
+			r.SendRaw(c.send)
+			first, last, code, err := follow(r, 10*time.Second, nil)
+			if err != nil || first != 0 || code != c.code {
+				t.Fatalf("wanted packets from 0 and CLOSE %d, got %d to %d and %d, %v", c.code, first, last, code, err)
+			}
+			r.WantEOF()
+			if last == 59 {
+				t.Error("wanted the answer before the last packet: the client has left")
+			}
+		})
+	}
+}
+
+func TestPacketsLargerThanTheCache(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=4", "RECEIVER_LAG_MB=12")
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key")
+	for i := range 6 {
+		big, small := payload(4<<20, uint64(i)), payload(1000, uint64(i))
+		pub.Send(wstest.Binary, big)
+		r.WantPacket(big)
+		pub.Send(wstest.Binary, small)
+		r.WantPacket(small)
+	}
+	// What a joiner gets is a run of whole packets up to the newest.
+	late := s.receive("cam", "key")
+	late.WantPacket(payload(1000, 5))
+	pub.Send(wstest.Binary, []byte("end"))
+	late.WantPacket([]byte("end"))
+}

@@ -367,3 +367,42 @@ func TestRefusalsOnAKeptConnection(t *testing.T) {
 		}
 	}
 }
+
+// The upgrade may be the second request of a connection, or come in one write with
+// the first.
+func TestUpgradeOfAKeptConnection(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const upgrade = "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	const page = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, writes := range [][]string{
+		{page, upgrade + string(wstest.Bytes(frame{Op: wstest.Ping, Payload: []byte("x")}))},
+		{page + upgrade + string(wstest.Bytes(frame{Op: wstest.Ping, Payload: []byte("x")}))},
+	} {
+		nc, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = nc.Close() }()
+		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		br := bufio.NewReader(nc)
+		_, _ = nc.Write([]byte(writes[0]))
+		for i, want := range []int{200, 101} {
+			if i == 1 && len(writes) > 1 {
+				_, _ = nc.Write([]byte(writes[1]))
+			}
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil || resp.StatusCode != want {
+				t.Fatalf("wanted %d, got %v, %v", want, resp, err)
+			}
+			if want == 200 {
+				_, _ = io.Copy(io.Discard, resp.Body)
+			}
+		}
+		pong := make([]byte, 3)
+		if _, err := io.ReadFull(br, pong); err != nil || string(pong) != "\x8a\x01x" {
+			t.Errorf("wanted the pong, got % x, %v", pong, err)
+		}
+	}
+}

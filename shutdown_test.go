@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -207,5 +208,34 @@ func TestShutdownOverTLS(t *testing.T) {
 	pub.WantClose(1001)
 	if code := s.wait(15 * time.Second); code != 0 {
 		t.Errorf("wanted exit code 0, got %d", code)
+	}
+}
+
+func TestShutdownWithoutACoordinator(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		serve func(net.Conn)
+	}{
+		{"that is gone", func(nc net.Conn) { _ = nc.Close() }},
+		{"that hangs in the handshake", func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }},
+		{"that never reads", func(nc net.Conn) { _ = acceptUpgrade(nc); time.Sleep(12 * time.Second) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url, dials := rawCoordinator(t, c.serve)
+			s := startServer(t, "CONTROL_BASE_URL="+url)
+			eventually(t, 5*time.Second, "the coordinator is dialled", func() bool { return dials() > 0 })
+			r := s.receive("cam", "key")
+			start := time.Now()
+			s.signal(syscall.SIGTERM)
+			r.WantClose(1001)
+			if code := s.wait(15 * time.Second); code != 0 {
+				t.Errorf("wanted exit code 0, got %d", code)
+			}
+			if d := time.Since(start); d > 10*time.Second {
+				t.Errorf("wanted the end within 10 s, got %v", d)
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ const maxLogged = 512
 
 var (
 	errSilent    = errors.New("the coordinator was silent for too long")
+	errNotTaken  = errors.New("the coordinator did not take a message in time")
 	errNoGoodbye = errors.New("the coordinator did not answer the close frame")
 )
 
@@ -186,9 +187,9 @@ func (c *Coordinator) dequeue(l *link) (text string, last bool) {
 }
 
 func (c *Coordinator) send(l *link, text string) error {
-	ctx, cancel := context.WithTimeout(l.ctx, c.lim.write)
-	defer cancel()
-	if err := l.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+	slow := time.AfterFunc(c.lim.write, func() { l.kill(errNotTaken) })
+	defer slow.Stop()
+	if err := l.conn.Write(l.ctx, websocket.MessageText, []byte(text)); err != nil {
 		return fmt.Errorf("cannot write to the coordinator: %w", err)
 	}
 	return nil

@@ -31,20 +31,29 @@ type handover struct {
 
 // waker is one poller's wake connection.
 type waker struct {
-	// Static after newHandover. The poller reads them after it has taken mu: nbio
-	// orders nothing between AddConn and its pollers.
-	h  *handover
-	rx *nbio.Conn // on the poller
-	tx int        // the other end, written to by anybody
+	h *handover // static after construction
 
+	// Guarded by mu, for nbio orders nothing between AddConn and its pollers. rx
+	// and tx do not change once begin has set them.
 	mu    sync.Mutex
+	rx    *nbio.Conn // on the poller
+	tx    int        // the other end, written to by anybody; -1 before
 	fresh []*session // taken since the last turn
 	ready []*session // one turn old: added in the next one
 }
 
-// newHandover makes the wake connections. engine has been started.
-func newHandover(engine *nbio.Engine, pollers int) (*handover, error) {
-	h := &handover{engine: engine, wakers: make([]*waker, pollers)}
+// newHandover prepares the hand-over. It is made before engine starts, so that the
+// pollers see it.
+func newHandover(engine *nbio.Engine, pollers int) *handover {
+	h := &handover{engine: engine}
+	for range pollers {
+		h.wakers = append(h.wakers, &waker{h: h, tx: -1})
+	}
+	return h
+}
+
+// begin makes the wake connections. engine has been started.
+func (h *handover) begin() error {
 	var surplus []*nbio.Conn
 	defer func() {
 		for _, c := range surplus {
@@ -53,29 +62,35 @@ func newHandover(engine *nbio.Engine, pollers int) (*handover, error) {
 	}()
 	// A connection's poller is its descriptor's number modulo the number of
 	// pollers: numbers are taken until every poller has one.
-	for found := 0; found < pollers; {
+	for found := 0; found < len(h.wakers); {
 		rx, tx, err := wakePair()
 		if err != nil {
-			h.close()
-			return nil, err
+			return err
 		}
-		i := rx.Hash() % pollers
-		if h.wakers[i] != nil {
+		w := h.wakers[rx.Hash()%len(h.wakers)]
+		if !w.set(rx, tx) {
 			surplus = append(surplus, rx)
 			_ = syscall.Close(tx)
 			continue
 		}
-		h.wakers[i] = &waker{h: h, rx: rx, tx: tx}
 		found++
-	}
-	for _, w := range h.wakers {
-		w.rx.SetSession(w)
-		if _, err := engine.AddConn(w.rx); err != nil {
-			h.close()
-			return nil, fmt.Errorf("cannot add a wake connection: %w", err)
+		rx.SetSession(w)
+		if _, err := h.engine.AddConn(rx); err != nil {
+			return fmt.Errorf("cannot add a wake connection: %w", err)
 		}
 	}
-	return h, nil
+	return nil
+}
+
+// set gives the waker its connection; false if it has one.
+func (w *waker) set(rx *nbio.Conn, tx int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rx != nil {
+		return false
+	}
+	w.rx, w.tx = rx, tx
+	return true
 }
 
 // wakePair returns a connected pair of sockets, one end for nbio.
@@ -105,7 +120,7 @@ func wakePair() (rx *nbio.Conn, tx int, err error) {
 // stopped.
 func (h *handover) close() {
 	for _, w := range h.wakers {
-		if w != nil {
+		if w.tx >= 0 {
 			_ = syscall.Close(w.tx)
 		}
 	}
@@ -130,7 +145,7 @@ func (w *waker) wake() { _, _ = syscall.Write(w.tx, []byte{1}) }
 // turn adds what is ready and makes ready what is fresh. Called on the poller.
 func (w *waker) turn() {
 	w.mu.Lock()
-	h, rx := w.h, w.rx
+	rx := w.rx
 	w.mu.Unlock()
 	var drop [64]byte
 	for n := len(drop); n == len(drop); { // before the lists: what comes later wakes anew
@@ -145,7 +160,7 @@ func (w *waker) turn() {
 		w.wake()
 	}
 	for _, s := range ready {
-		h.addNow(s)
+		w.h.addNow(s)
 	}
 }
 

@@ -122,15 +122,15 @@ func (srv *Server) startPollers() error {
 	srv.engine.OnRead(srv.onRead)
 	srv.engine.OnWrittenSize(srv.onWritten)
 	srv.engine.OnClose(srv.onClose)
+	srv.handover = newHandover(srv.engine, pollers)
 	if err := srv.engine.Start(); err != nil {
 		return fmt.Errorf("cannot start the pollers: %w", err)
 	}
-	h, err := newHandover(srv.engine, pollers)
-	if err != nil {
+	if err := srv.handover.begin(); err != nil {
 		srv.engine.Stop()
+		srv.handover.close()
 		return err
 	}
-	srv.handover = h
 	return nil
 }
 
