@@ -182,6 +182,8 @@ func clientLeft(ctx context.Context) error {
 
 // ask queues a request.
 func (c *Coordinator) ask(r Request) (*request, error) {
+	req := &request{id: rand.Text(), channel: r.Channel, settled: make(chan struct{})}
+	text := publishRequest(req.id, r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch l := c.link; {
@@ -192,9 +194,8 @@ func (c *Coordinator) ask(r Request) (*request, error) {
 	case len(l.requests) >= c.lim.unanswered:
 		return nil, errTooMany
 	default:
-		req := &request{id: rand.Text(), channel: r.Channel, settled: make(chan struct{})}
 		l.requests[req.id] = req
-		l.enqueue(publishRequest(req.id, r))
+		l.enqueue(text)
 		return req, nil
 	}
 }

@@ -207,11 +207,15 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 		m.cur.Detach()
 	}
 	if !s.free() {
-		return true, false // its wake comes when it is
+		s.skipped.Store(true)
+		if !s.free() {
+			return true, false // who frees it sees skipped
+		}
 	}
 	s.mu.Lock()
 	again = m.drainLocked(over, now)
 	stays = !s.closeSent
+	s.skipped.Store(false)
 	s.mu.Unlock()
 	s.flushPending()
 	return stays, again

@@ -44,6 +44,11 @@ func (s *session) flushPending() {
 	for s.pending.Load() != 0 && s.free() && s.mu.TryLock() {
 		flushed := s.flushLocked()
 		s.mu.Unlock()
+		if s.free() && s.skipped.Load() {
+			// A pass came by while this was writing, and found the socket taken.
+			s.skipped.Store(false)
+			s.wakeOwner()
+		}
 		if !flushed {
 			return
 		}
@@ -59,8 +64,8 @@ func (s *session) flushLocked() bool {
 	}
 	bits := s.pending.Swap(0)
 	switch bits {
-	case 0:
-		return false
+	case 0: // another holder was faster
+		return true
 	case sendBeat: // Fast path: thousands at a time.
 		s.write(beat)
 		return true
@@ -141,7 +146,13 @@ func (s *session) answerPing(payload []byte) {
 // that does not hold the write lock.
 func (s *session) finish() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.finishLocked()
+	s.mu.Unlock()
+	s.flushPending() // what came while the lock was held
+}
+
+// finishLocked is finish with the write lock held.
+func (s *session) finishLocked() {
 	if !s.closeSent || !s.free() || s.gone.Load() {
 		return
 	}

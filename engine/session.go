@@ -61,8 +61,11 @@ type session struct {
 	// Atomic. unsent is what nbio was given and the kernel has not taken; the
 	// socket is free at 0. It is 1 from the start to the hand-over. writing is set
 	// by the lock's holder around nbio's Write.
+	// skipped is set by a pass that found the socket taken: whoever frees it wakes
+	// the group.
 	unsent  atomic.Int64
 	writing atomic.Bool
+	skipped atomic.Bool
 
 	// Atomic, any goroutine.
 	group      atomic.Pointer[group] // nil: not (or no longer) drained

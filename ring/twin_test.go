@@ -1,0 +1,383 @@
+package ring
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// twin is the naive ring: every packet ever published, and arithmetic. It knows
+// nothing of segments, so it says exactly what the cache is, what a reader must
+// get, and what may be dropped.
+type twin struct {
+	packets [][]byte
+	cache   int64
+	tail    int   // first packet of the cache
+	counted int64 // what the packets from there on count
+	off     bool
+}
+
+// commit appends a packet and evicts: whole packets, oldest first, each counting
+// its bytes and Overhead.
+func (w *twin) commit(p []byte) {
+	w.packets = append(w.packets, bytes.Clone(p))
+	limit := w.cache
+	if w.off {
+		limit = 0
+	}
+	w.counted += int64(len(p)) + Overhead
+	for w.counted > limit {
+		w.counted -= int64(len(w.packets[w.tail])) + Overhead
+		w.tail++
+	}
+}
+
+func (w *twin) joinPoint() int {
+	if w.off {
+		return len(w.packets)
+	}
+	return w.tail
+}
+
+// at returns a packet's bytes that have to come at seq.
+func (w *twin) at(seq int) []byte { return w.packets[seq] }
+
+// noise is what packets are cut from.
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	rnd := rand.NewChaCha8([32]byte{1})
+	_, _ = rnd.Read(b)
+	return b
+}()
+
+// twinReader is a reader with its place by the twin's arithmetic. held is what it
+// took last and still looks at: its owner must not let go of the ring below
+// heldSeq before that.
+type twinReader struct {
+	cur      Cursor
+	seq, off int
+	held     []byte
+	want     []byte
+	low      uint64
+	detached bool
+}
+
+// draws turns bytes into decisions; when they are used up it goes on with 200, which
+// stands for nothing rare.
+type draws struct{ b []byte }
+
+func (d *draws) byte() int {
+	if len(d.b) == 0 {
+		return 200
+	}
+	n := d.b[0]
+	d.b = d.b[1:]
+	return int(n)
+}
+
+// size draws a packet's size: the usual ones, and all that may matter.
+func (d *draws) size() int {
+	switch n := d.byte(); {
+	case n < 10:
+		return 0
+	case n < 20:
+		return 2
+	case n < 150:
+		return n
+	case n < 230:
+		return n << 5
+	case n < 250:
+		return n<<8 + d.byte()
+	default:
+		return slabSize + n<<8 + d.byte()
+	}
+}
+
+func (d *draws) limit() int {
+	switch n := d.byte(); {
+	case n < 64:
+		return 1 + n
+	case n < 128:
+		return n << 6
+	case n < 250:
+		return 64 << 10
+	default:
+		return 4 << 20
+	}
+}
+
+// twinTest is a ring and its twin that are told the same.
+type twinTest struct {
+	t       *testing.T
+	d       *draws
+	ring    *Ring
+	twin    *twin
+	readers []*twinReader
+	ended   bool
+	fill    int
+}
+
+func newTwinTest(t *testing.T, data []byte) *twinTest {
+	x := &twinTest{t: t, d: &draws{data}}
+	cfg := Config{
+		Cache:  []int64{0, 50, 1000, 20_000, 300_000, 2 << 20}[x.d.byte()%6],
+		Lag:    []int64{0, 10_000, 300_000, 2 << 20, 1 << 40}[x.d.byte()%5],
+		Poison: true,
+	}
+	cfg.Lowest = func() uint64 {
+		low := uint64(math.MaxUint64)
+		for _, r := range x.readers {
+			low = min(low, r.low)
+		}
+		return low
+	}
+	x.ring = New(cfg)
+	x.twin = &twin{cache: cfg.Cache}
+	return x
+}
+
+func (x *twinTest) publish() {
+	n := x.d.size()
+	if x.d.byte() < 10 {
+		x.ring.Reserve(n / 2) // never committed
+	}
+	b := x.ring.Reserve(n)
+	if len(b) != n || cap(b) != n {
+		x.t.Fatalf("Reserve(%d) returned %d bytes, capacity %d", n, len(b), cap(b))
+	}
+	x.fill = (x.fill + 7919) % 100_000
+	copy(b, noise[x.fill:])
+	arrived := uint32(len(x.twin.packets) * 3)
+	head := x.ring.Head()
+	if head != uint64(len(x.twin.packets)) {
+		x.t.Fatalf("Head() is %d before the commit, wanted %d", head, len(x.twin.packets))
+	}
+	x.twin.commit(b)
+	x.ring.Commit(arrived)
+	if !x.bounded() && x.ring.cacheBytes != x.twin.counted {
+		x.t.Fatalf("the cache counts %d, wanted %d", x.ring.cacheBytes, x.twin.counted)
+	}
+}
+
+func (x *twinTest) join() {
+	r := &twinReader{low: math.MaxUint64}
+	x.readers = append(x.readers, r)
+	r.cur = x.ring.Join(func(seq uint64) { r.low = seq })
+	if r.cur.Seq() != r.low {
+		x.t.Fatalf("joined at %d, but pinned %d", r.cur.Seq(), r.low)
+	}
+	if !r.cur.Valid() || r.cur.MidPacket() {
+		x.t.Fatal("a joiner's cursor is invalid, or in the middle of a packet")
+	}
+	r.seq = int(r.low)
+	want := x.twin.joinPoint()
+	if x.bounded() { // makeRoom may have taken more of the cache
+		if r.seq < want || r.seq > len(x.twin.packets) {
+			x.t.Fatalf("joined at %d, wanted %d to %d", r.seq, want, len(x.twin.packets))
+		}
+	} else if r.seq != want {
+		x.t.Fatalf("joined at %d, wanted %d", r.seq, want)
+	}
+}
+
+// bounded reports whether the slabs' limit may have dropped something.
+func (x *twinTest) bounded() bool { return x.ring.cfg.Lag < 1<<40 }
+
+// verify looks at what a reader took last: it must still be what it was.
+func (x *twinTest) verify(r *twinReader) {
+	if !bytes.Equal(r.held, r.want) {
+		x.t.Fatalf("bytes that were taken and not given back have changed (%d bytes before packet %d)", len(r.held), r.seq)
+	}
+}
+
+// release gives back what was taken: the owner of the reader may raise Lowest now.
+func (x *twinTest) release(r *twinReader) {
+	x.verify(r)
+	r.held, r.want = nil, nil
+	r.low = r.cur.Seq()
+}
+
+// expect is the next n bytes of the stream by the twin's arithmetic, and moves
+// the reader there.
+func (x *twinTest) expect(r *twinReader, n int) []byte {
+	var out []byte
+	for n > 0 || r.off == 0 && r.seq < int(r.cur.Seq()) && len(x.twin.at(r.seq)) == 0 {
+		p := x.twin.at(r.seq)
+		m := min(n, len(p)-r.off)
+		out = append(out, p[r.off:r.off+m]...)
+		r.off += m
+		n -= m
+		if r.off == len(p) {
+			r.seq, r.off = r.seq+1, 0
+		}
+	}
+	return out
+}
+
+func (x *twinTest) take(r *twinReader, rest bool) {
+	limit := x.d.limit()
+	x.release(r)
+	overrun := r.cur.Overrun()
+	if overrun && !r.detached {
+		if !x.bounded() {
+			x.t.Fatalf("a reader that wants packet %d was overrun without need", r.seq)
+		}
+		r.cur.Detach()
+		r.detached = true
+	}
+	begun := r.off > 0
+	avail := r.seq < len(x.twin.packets) && (!r.detached || begun)
+	if got := r.cur.More(); got != avail {
+		x.t.Fatalf("More() is %v at packet %d byte %d of %d packets (detached %v)", got, r.seq, r.off, len(x.twin.packets), r.detached)
+	}
+	if at, ok := r.cur.Arrived(); ok != avail || ok && at != uint32(r.seq*3) {
+		x.t.Fatalf("Arrived() is %d, %v for packet %d", at, ok, r.seq)
+	}
+	left := 0
+	if avail {
+		left = len(x.twin.at(r.seq)) - r.off
+	}
+	var b []byte
+	if rest || r.detached {
+		b = r.cur.TakeRest(limit)
+		if len(b) != min(limit, left) {
+			x.t.Fatalf("TakeRest(%d) returned %d bytes of the %d left", limit, len(b), left)
+		}
+	} else {
+		b = r.cur.Take(limit)
+	}
+	if (b != nil) != avail {
+		x.t.Fatalf("took %v, though available is %v", b == nil, avail)
+	}
+	if len(b) > limit || len(b) != cap(b) {
+		x.t.Fatalf("took %d bytes of at most %d, capacity %d", len(b), limit, cap(b))
+	}
+	r.held, r.want = b, x.expect(r, len(b))
+	x.verify(r)
+	if int(r.cur.Seq()) != r.seq || avail && r.cur.MidPacket() != (r.off > 0) {
+		x.t.Fatalf("the cursor is at packet %d (in it: %v), wanted %d byte %d", r.cur.Seq(), r.cur.MidPacket(), r.seq, r.off)
+	}
+	if avail && !rest && !r.detached {
+		x.fullyUsed(r, limit, len(b), left)
+	}
+}
+
+// fullyUsed checks that Take gave all that the limit and the segment allow.
+func (x *twinTest) fullyUsed(r *twinReader, limit, got, left int) {
+	if r.off > 0 && (got != limit || left <= limit) {
+		x.t.Fatalf("Take(%d) cut a packet after %d bytes of %d", limit, got, left)
+	}
+	if r.off == 0 && r.cur.idx < r.cur.seg.count.Load() && got+len(x.twin.at(r.seq)) <= limit {
+		x.t.Fatalf("Take(%d) returned %d bytes and left a packet of %d of the same segment", limit, got, len(x.twin.at(r.seq)))
+	}
+}
+
+// invariants are what doc.go promises at any moment.
+func (x *twinTest) invariants() {
+	if got := x.ring.Head(); got != uint64(len(x.twin.packets)) {
+		x.t.Fatalf("Head() is %d, wanted %d", got, len(x.twin.packets))
+	}
+	if x.ring.Ended() != x.ended || x.ring.CacheOff() != x.twin.off {
+		x.t.Fatal("Ended or CacheOff is wrong")
+	}
+	tail := int(x.ring.tail.Load())
+	if tail < x.twin.tail || !x.bounded() && tail != x.twin.tail {
+		x.t.Fatalf("the cache's tail is %d, wanted %d", tail, x.twin.tail)
+	}
+	sum, newest := x.slabs()
+	if sum != x.ring.slabs {
+		x.t.Fatalf("the slabs are %d bytes, counted as %d", sum, x.ring.slabs)
+	}
+	if sum-newest > x.ring.cfg.Cache+x.ring.cfg.Lag && x.ring.first.Load().next.Load() != x.ring.last.Load() {
+		x.t.Fatalf("%d bytes of slabs beside the newest, allowed %d", sum-newest, x.ring.cfg.Cache+x.ring.cfg.Lag)
+	}
+	for _, r := range x.readers {
+		x.verify(r)
+	}
+}
+
+// slabs adds up what the ring holds.
+func (x *twinTest) slabs() (sum, newest int64) {
+	for s := x.ring.first.Load(); s != nil; s = s.next.Load() {
+		newest = int64(len(s.buf))
+		sum += newest
+	}
+	return sum, newest
+}
+
+// step does one drawn operation.
+func (x *twinTest) step() {
+	switch op := x.d.byte(); {
+	case op < 90:
+		if !x.ended {
+			x.publish()
+		}
+	case op < 100:
+		if len(x.readers) < 6 {
+			x.join()
+		}
+	case op < 104:
+		x.ring.ClearCache()
+		x.twin.off = true
+	case op < 105:
+		x.ring.End()
+		x.ended = true
+	case op < 110:
+		if n := len(x.readers); n > 0 { // leaves
+			x.readers = append(x.readers[:0:0], x.readers[:n-1]...)
+		}
+	case op < 130:
+		if n := len(x.readers); n > 0 {
+			x.release(x.readers[op%n])
+		}
+	default:
+		if n := len(x.readers); n > 0 {
+			x.take(x.readers[op%n], op >= 230)
+		}
+	}
+	x.invariants()
+}
+
+func runTwin(t *testing.T, data []byte) {
+	x := newTwinTest(t, data)
+	for len(x.d.b) > 0 {
+		x.step()
+	}
+	for _, r := range x.readers {
+		for more := true; more; more = r.cur.More() && !r.detached {
+			x.take(r, false)
+		}
+	}
+}
+
+// The ring and its twin agree after every drawn operation.
+func TestRingAgreesWithItsTwin(t *testing.T) {
+	rounds := 400
+	if testing.Short() {
+		rounds = 100
+	}
+	for seed := range uint64(rounds) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		data := make([]byte, 100+rnd.IntN(900))
+		for i := range data {
+			data[i] = byte(rnd.Uint32())
+		}
+		data[0], data[1] = byte(seed), byte(seed/6)
+		runTwin(t, data)
+		if t.Failed() {
+			t.Fatalf("with seed %d", seed)
+		}
+	}
+}
+
+func FuzzRingAgreesWithItsTwin(f *testing.F) {
+	f.Add([]byte{3, 1, 0, 20, 0, 95, 0, 200, 3, 140, 70})
+	f.Add([]byte{0, 0, 0, 250, 1, 95, 0, 250, 2, 0, 250, 9, 140, 30, 240, 30})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 2000 {
+			return // the twin adds up everything again and again
+		}
+		runTwin(t, data)
+	})
+}
