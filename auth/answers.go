@@ -15,7 +15,7 @@ func (c *Coordinator) handle(l *link, m message) {
 	case typePublishDeny:
 		c.handleAnswer(l, m, false)
 	case typeStreamKill:
-		c.handleKill(l, m)
+		c.handleKill(m)
 	default:
 		c.log.Debug("ignored a message of the coordinator", "type", shorten(m.typ))
 	}
@@ -74,15 +74,15 @@ func (c *Coordinator) applyAnswer(l *link, m message, accepted bool) (v verdict,
 	return settled, req.channel
 }
 
-// handleKill revokes the grants a STREAM-KILL means, also those that Authorize
-// has not returned yet.
-func (c *Coordinator) handleKill(l *link, m message) {
+// handleKill revokes the grants that a STREAM-KILL means, also those that
+// Authorize has not returned yet.
+func (c *Coordinator) handleKill(m message) {
 	channel, streamID := m.get(paramChannel), m.get(paramStreamID)
 	whoever := streamID == "" || streamID == "*"
 	c.mu.Lock()
 	var calls []func()
 	for g := range c.grants {
-		if g.link != l || g.channel != channel || !whoever && g.streamID != streamID {
+		if g.channel != channel || !whoever && g.streamID != streamID {
 			continue
 		}
 		if f := g.revoke(Killed); f != nil {

@@ -83,6 +83,24 @@ func TestCloseDuringTheHandshake(t *testing.T) {
 	}
 }
 
+// Close comes between the handshake and the first use of the link.
+func TestCloseWhileTheLinkComesUp(t *testing.T) {
+	r := newRig(t, quick())
+	g := r.publish("cam", "s1")
+	closed := make(chan error, 1)
+	g.OnRevoke(func(Revocation) {
+		go func() { closed <- r.Close(context.Background()) }()
+		<-r.dialCtx.Done() // Close has begun
+	})
+	r.fake.DropLink()
+	if err := wait(t, "the end of Close", closed); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.book.count(logUp); n != 1 || r.Connected() {
+		t.Errorf("connected: %v, %d times", r.Connected(), n)
+	}
+}
+
 // A coordinator that takes nothing any more costs Close no more than its context.
 func TestCloseIsBounded(t *testing.T) {
 	server := neverRead(t)

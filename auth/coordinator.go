@@ -210,13 +210,18 @@ func (r *request) settle(g *Grant, err error) {
 	close(r.settled)
 }
 
-// abandon settles the request with err unless it has its answer. It stays known
-// until the answer comes, the link dies, or limits.forget has passed.
+// abandon settles the request with err unless it is settled. One without an
+// answer stays known until that comes, the link dies, or limits.forget has
+// passed. The caller holds c.mu.
+func (r *request) abandon(err error) {
+	r.settle(nil, err)
+	r.abandoned = time.Now()
+}
+
 func (c *Coordinator) abandon(r *request, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r.settle(nil, err)
-	r.abandoned = time.Now()
+	r.abandon(err)
 }
 
 // Close implements Authorizer. It may be called before Start and more than once.

@@ -195,6 +195,31 @@ func TestClientLeavesAsTheAnswerComes(t *testing.T) {
 	r.wantEnds(want...)
 }
 
+// lateContext is done, but Done has not said so yet.
+type lateContext struct {
+	context.Context
+	left chan struct{}
+}
+
+func (c lateContext) Err() error {
+	select {
+	case <-c.left:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+func TestAnswerWinsAgainstAClientThatLeft(t *testing.T) {
+	r := newRig(t, quick())
+	ctx := lateContext{context.Background(), make(chan struct{})}
+	id, result := r.ask(ctx, "cam")
+	close(ctx.left)
+	r.fake.Accept(id, "cam", "s1")
+	r.wantError(wait(t, "the answer", result), ErrUnavailable)
+	r.wantEnds("cam/s1")
+}
+
 func TestManyRequestsAtOnce(t *testing.T) {
 	r := newRig(t, quick())
 	r.fake.Decide(func(m authtest.Message) (string, bool) {

@@ -106,11 +106,12 @@ func TestNoCoordinatorWithoutAURL(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	b := backoff{min: time.Second, max: 10 * time.Second}
-	want := []time.Duration{1, 2, 4, 8, 10, 10, 10}
+	const s = time.Second
+	want := []time.Duration{1 * s, 2 * s, 4 * s, 8 * s, 10 * s, 10 * s, 10 * s}
 	for range 2 {
 		for i, w := range want {
-			if got := b.delay(0.5); got != w*time.Second {
-				t.Errorf("delay %d is %v, want %v s", i, got, int(w))
+			if got := b.delay(0.5); got != w {
+				t.Errorf("delay %d is %v, want %v", i, got, w)
 			}
 		}
 		b.reset()
@@ -261,10 +262,10 @@ func TestDropsAtOnce(t *testing.T) {
 	server := newRawServer(t, func(_ *rawServer, conn net.Conn) { _ = shake(conn, "") })
 	_, book := start(t, server.url, lim)
 	at := wait(t, "the first dial", server.accepted)
-	for i, delay := range []time.Duration{20, 40, 80, 80} {
+	for i, delay := range []time.Duration{lim.retryMin, 2 * lim.retryMin, lim.retryMax, lim.retryMax} {
 		next := wait(t, "a dial", server.accepted)
 		// The clock of the delay starts when the drop is noticed, after this one.
-		if got, least := next.Sub(at), delay*time.Millisecond*3/4; got < least {
+		if got, least := next.Sub(at), delay*3/4; got < least {
 			t.Errorf("dial %d came after %v, want %v at least", i+2, got, least)
 		}
 		at = next

@@ -34,17 +34,18 @@ type Grant struct {
 
 	// Guarded by coord.mu.
 	revoked  Revocation       // 0: not revoked
-	ended    bool             // nothing is called or sent any more
+	ended    bool             // nothing is sent any more, nor called from now on
 	onRevoke func(Revocation) // nil: not set yet, or already handed out to be called
 }
 
 // StreamID returns the coordinator's name for the session; empty when stand-alone.
 func (g *Grant) StreamID() string { return g.streamID }
 
-// OnRevoke sets what to call, at most once and never after End, when the
-// coordinator takes the grant back. If it already did, f is called before
-// OnRevoke returns; otherwise on the goroutine that serves the link, so f must
-// not block. To be called once.
+// OnRevoke sets what to call, at most once, when the coordinator takes the grant
+// back. If it already did, f is called before OnRevoke returns; otherwise on the
+// goroutine that serves the link, so f must not block. A grant that has ended is
+// not taken back any more, but a call that End crossed may still arrive. To be
+// called once.
 func (g *Grant) OnRevoke(f func(Revocation)) {
 	if g.coord == nil {
 		return
@@ -76,7 +77,6 @@ func (g *Grant) End() {
 		return
 	}
 	g.ended = true
-	g.onRevoke = nil
 	delete(g.coord.grants, g)
 	g.link.enqueue(publishEnd(g.channel, g.streamID))
 }

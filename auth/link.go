@@ -54,10 +54,7 @@ func (l *link) wakeWriter() {
 // come. The caller holds Coordinator.mu.
 func (l *link) giveUpWaiting(err error) {
 	for _, r := range l.requests {
-		if r.abandoned.IsZero() {
-			r.settle(nil, err)
-			r.abandoned = time.Now()
-		}
+		r.abandon(err)
 	}
 }
 
