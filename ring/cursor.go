@@ -101,6 +101,23 @@ func (c *Cursor) Take(limit int) []byte {
 	return s.buf[from:c.off:c.off]
 }
 
+// Back moves the cursor back over the last n bytes of what Take or TakeRest has
+// just returned.
+func (c *Cursor) Back(n int) {
+	s := c.seg
+	c.off -= uint32(n)
+	lo, hi := uint32(0), c.idx // packets below lo end at or before off, hi does not
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		if s.end(mid) <= c.off {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	c.idx = lo
+}
+
 // TakeRest returns the rest of the packet the cursor is in, at most limit bytes,
 // and moves behind them. nil if there is no packet.
 func (c *Cursor) TakeRest(limit int) []byte {

@@ -68,13 +68,16 @@ type torture struct {
 	readers  sync.WaitGroup
 
 	joins, overrun, finished atomic.Int64
-	slabs, different         int
+	slabs, different, asked  int // the writer's
 }
 
 func (x *torture) lowest() uint64 {
 	low := uint64(math.MaxUint64)
 	for _, p := range x.places {
 		low = min(low, p.low.Load())
+	}
+	if x.asked++; x.asked%4 == 0 {
+		time.Sleep(20 * time.Microsecond) // a join may come now
 	}
 	return low
 }
@@ -126,7 +129,12 @@ func (x *torture) read(p *place, rnd *rand.Rand, manner func(taken int) (pause t
 // once is one reader's life from join to overrun, leaving, or the end.
 func (x *torture) once(p *place, rnd *rand.Rand, manner func(int) (time.Duration, bool)) (ended bool) {
 	p.mu.Lock()
-	c := x.ring.Join(func(seq uint64) { p.low.Store(seq) })
+	c := x.ring.Join(func(seq uint64) {
+		if rnd.IntN(4) == 0 {
+			time.Sleep(20 * time.Microsecond) // the tail may move now
+		}
+		p.low.Store(seq)
+	})
 	p.mu.Unlock()
 	defer p.low.Store(math.MaxUint64)
 	if c.Seq() != p.low.Load() {

@@ -353,9 +353,9 @@ func runTwin(t *testing.T, data []byte) {
 
 // The ring and its twin agree after every drawn operation.
 func TestRingAgreesWithItsTwin(t *testing.T) {
-	rounds := 400
+	rounds := 200
 	if testing.Short() {
-		rounds = 100
+		rounds = 60
 	}
 	for seed := range uint64(rounds) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
