@@ -9,13 +9,21 @@ import (
 )
 
 const (
-	// piece is the most that is handed over to a socket at once, in bytes: what a
-	// receiver that stopped reading costs at the most.
-	piece = 64 << 10
+	// directPiece is the most of one write to a plain socket, in bytes; the packets
+	// go to the kernel straight from the ring.
+	directPiece = 1 << 20
 
-	// passBudget is the most a receiver gets in one pass, in bytes, so that one
-	// far behind cannot starve those that are live.
-	passBudget = 256 << 10
+	// keptPiece is the most that nbio keeps of it when the socket is full, in
+	// bytes: what a receiver that stopped reading costs.
+	keptPiece = 16 << 10
+
+	// sealedPiece is the most that is sealed and handed to a TLS session's socket
+	// at once, in bytes, and so what one that stopped reading costs.
+	sealedPiece = 64 << 10
+
+	// passBudget is what a receiver gets in one pass before the next one has its
+	// turn, in bytes, so that one far behind cannot starve those that are live.
+	passBudget = 512 << 10
 )
 
 // task is work for a drainer: a group that is dirty, or a session without one.
@@ -244,14 +252,17 @@ func (m *member) drainLocked(over bool, now int64) (again bool) {
 			s.end(s.srv.endOfStream())
 			continue // writes the close frame
 		}
+		used := s.writePackets(b)
+		if used < len(b) {
+			m.cur.Back(len(b) - used)
+		}
+		sent += used
 		s.mid = m.cur.MidPacket()
-		sent += len(b)
-		free := s.write(b)
 		s.progress.Store(now)
 		if s.kind == probe && !s.mid {
 			s.end(probeDone)
 		}
-		if !free {
+		if !s.free() {
 			return false
 		}
 	}
@@ -260,8 +271,12 @@ func (m *member) drainLocked(over bool, now int64) (again bool) {
 // next takes the next piece for the receiver: only the rest of the current packet
 // if it is the last one it gets.
 func (m *member) next() []byte {
-	if m.s.kind == probe || m.s.ending.Load() != 0 {
-		return m.cur.TakeRest(piece)
+	limit := directPiece
+	if m.s.tls != nil {
+		limit = sealedPiece
 	}
-	return m.cur.Take(piece)
+	if m.s.kind == probe || m.s.ending.Load() != 0 {
+		return m.cur.TakeRest(limit)
+	}
+	return m.cur.Take(limit)
 }

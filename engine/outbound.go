@@ -101,24 +101,44 @@ func (s *session) appendClose(b []byte) []byte {
 	return frame.AppendClose(b, code, how.text)
 }
 
-// write hands b over to nbio, sealed if the session speaks TLS, and reports
-// whether the kernel took all of it. b may be used again when write returns. The
-// caller holds the write lock, and the socket is free.
-func (s *session) write(b []byte) (free bool) {
+// writePackets writes bytes of packets and returns how many of b were used: all
+// that the socket took, and a piece more that nbio keeps, to tell when there is
+// room again. The caller holds the write lock, and the socket is free.
+//
+// TLS cannot take records back, so of a TLS session's b, a piece at the most,
+// everything is used.
+func (s *session) writePackets(b []byte) (used int) {
+	if s.tls != nil {
+		s.write(b)
+		return len(b)
+	}
+	// Fast path: straight from the ring to the kernel, nothing is copied.
+	used = writeDirect(s.conn, b)
+	if used == len(b) {
+		return used
+	}
+	// Slow path: the socket is full.
+	rest := b[used:min(used+keptPiece, len(b))]
+	s.write(rest)
+	return used + len(rest)
+}
+
+// write hands b over to nbio, sealed if the session speaks TLS. b may be used again
+// when write returns. The caller holds the write lock, and the socket is free.
+func (s *session) write(b []byte) {
 	if s.tls != nil {
 		sealed := s.tls.seal(b, s.closeSent)
 		defer s.tls.sealed(sealed)
 		b = sealed.B
 	}
 	if len(b) == 0 {
-		return true
+		return
 	}
 	s.unsent.Store(int64(len(b)))
 	s.writing.Store(true)
 	beforeWrite(s.conn)
 	_, _ = s.conn.Write(b) // an error closes the connection: closed will run
 	s.writing.Store(false)
-	return s.unsent.Load() == 0
 }
 
 // written is nbio's news that the kernel took n bytes. It runs under the
@@ -126,8 +146,8 @@ func (s *session) write(b []byte) (free bool) {
 // marks and wakes.
 func (s *session) written(n int) {
 	if s.unsent.Add(-int64(n)) == 0 && !s.writing.Load() {
-		// The poller has written the rest. Whoever wrote the beginning has looked
-		// at unsent before writing was reset, or sees 0 now.
+		// The poller has written the rest. Whoever wrote the beginning looks at
+		// unsent after it has reset writing, and sees 0 if this was earlier.
 		s.progress.Store(s.srv.now())
 		s.wakeOwner()
 	}

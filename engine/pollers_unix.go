@@ -175,6 +175,24 @@ func (h *handover) addNow(s *session) {
 	s.handedOver()
 }
 
+// writeDirect writes to the socket what it takes, and returns how much that was.
+// Nothing is kept; an error that ends the connection is left to the next call of
+// nbio's Write, which meets it again. The caller is the only writer, and nbio has
+// nothing left to write.
+func writeDirect(c *nbio.Conn, b []byte) (n int) {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); closed {
+		return 0
+	}
+	for {
+		n, err := syscall.Write(c.Hash(), b)
+		if err != syscall.EINTR { //nolint:errorlint // system calls return it bare
+			return max(n, 0)
+		}
+	}
+}
+
 // beforeWrite does nothing: writes never block here.
 func beforeWrite(*nbio.Conn) {}
 

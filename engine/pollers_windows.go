@@ -33,6 +33,9 @@ func (h *handover) add(s *session) {
 	s.handedOver()
 }
 
+// writeDirect writes nothing: nbio's Write does, and blocks.
+func writeDirect(*nbio.Conn, []byte) int { return 0 }
+
 func beforeWrite(c *nbio.Conn) { _ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) }
 
 // shutdownWrite does nothing: nbio has no half-close here, the client's own close

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// A publisher that sends and closes at once, in whatever way but a reset, loses
+// nothing: the poller reads to the end of what the kernel has.
+func TestPublishersThatCloseAtOnceLoseNothing(t *testing.T) {
+	goodbye := map[string]func(*wstest.Conn){
+		"close":       (*wstest.Conn).Close,
+		"half-close":  (*wstest.Conn).CloseWrite,
+		"close frame": func(c *wstest.Conn) { c.SendClose(1000, ""); c.Close() },
+	}
+	for name, leave := range goodbye {
+		for _, mb := range []int{1, 5} {
+			t.Run(fmt.Sprintf("%s, %d MB", name, mb), func(t *testing.T) {
+				s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 })
+				var all sync.WaitGroup
+				for i := range 20 {
+					channel := fmt.Sprintf("cam%d", i)
+					rec := s.receive(channel, "key")
+					pub := s.publish(channel, "key")
+					p := numbered(i, mb*mib)
+					all.Add(1)
+					go func() {
+						defer all.Done()
+						if err := pub.SendE(wstest.Binary, p); err != nil {
+							t.Errorf("%s: %v", channel, err)
+						}
+						leave(pub)
+						if m, err := rec.NextE(); err != nil || number(m.Payload) != i || len(m.Payload) != len(p) {
+							t.Errorf("%s: lost its message: %v, %v", channel, m, err)
+						} else if m, err := rec.NextE(); err != nil || m.Code() != 1000 {
+							t.Errorf("%s: wanted CLOSE 1000, got %v, %v", channel, m, err)
+						}
+					}()
+				}
+				all.Wait()
+			})
+		}
+	}
+}
+
+// A publisher that floods has its poller for a few reads, then the others get
+// their turn: the flood is stopped in the middle of an event, and while it waits
+// more of it arrives, and one packet of another publisher.
+func TestAFloodDoesNotStarveTheOthers(t *testing.T) {
+	procs(t, 1) // one poller
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	flood := s.publish("flood", "key")
+	quiet := s.publish("quiet", "key")
+	rec := s.receive("quiet", "key")
+	f, q := s.session(flood), s.session(quiet)
+	quiet.Sync()
+
+	const size = 16 << 10
+	frame := wstest.Frame{Op: wstest.Binary, Payload: numbered(1, size)}.AppendTo(nil)
+	var sent atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for flood.SendRawE(frame) == nil {
+			sent.Add(1)
+		}
+	}()
+	// Warm: the kernel gives a fast connection large buffers.
+	eventually(t, "the flood runs", func() bool { return f.ch.ring.Head() > 20_000 })
+
+	for round := range 5 {
+		f.in.mu.Lock() // the poller stops here, at its next read
+		q.in.mu.Lock()
+		before := sent.Load()
+		eventually(t, "the flood piles up", func() bool {
+			runtime.Gosched()
+			n := sent.Load()
+			return n == before || n-before > 200
+		})
+		life := q.life.Load()
+		quiet.Send(wstest.Binary, numbered(round, 100))
+		head := f.ch.ring.Head()
+		f.in.mu.Unlock()
+		eventually(t, "the poller comes to the quiet publisher", func() bool { return q.life.Load() != life })
+		took := (f.ch.ring.Head() - head) * size
+		q.in.mu.Unlock()
+		rec.WantPacket(numbered(round, 100))
+		// The event that was under way, and one more before the quiet one.
+		if limit := uint64(2*(readsPerEvent+1)*readBuffer + 2*size); took > limit {
+			t.Errorf("the flood got %d bytes of its poller before the other publisher's turn, wanted %d at most", took, limit)
+		}
+	}
+	flood.Reset()
+	<-done
+}
+
+// Frames in the same segment as the handshake are processed, plain and over TLS,
+// also when they end in the middle.
+func TestFramesSentAlongWithTheHandshake(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			s := newTestServer(t, withTLS(t))
+			dial := s.dial
+			if secure {
+				dial = s.dialTLS
+			}
+			for i, n := range []int{0, 10, 3000, 40_000, 300_000} {
+				path := fmt.Sprintf("/cam%d/key/", i)
+				p := numbered(7, n)
+				b := wstest.Bytes(wstest.Frame{Op: wstest.Binary, Payload: []byte("first")}, wstest.Frame{Op: wstest.Ping, Payload: []byte("now")}, wstest.Frame{Op: wstest.Binary, Payload: p})
+				cut := len(b) * 2 / 3
+				pub := dial(path+"publish", wstest.PipelinedRaw(b[:cut]))
+				pub.SendRaw(b[cut:])
+				pub.WantPong([]byte("now"))
+				rec := dial(path+"receive", wstest.Pipelined(wstest.Frame{Op: wstest.Ping, Payload: []byte("hello")}))
+				var seen []string
+				for len(seen) < 3 { // the pong may stand before, between or behind the packets
+					m, err := rec.NextFrame(patience)
+					if err != nil {
+						t.Fatal(err)
+					}
+					seen = append(seen, string(m.Payload))
+				}
+				rest := seen[:0]
+				for _, m := range seen {
+					if m != "hello" {
+						rest = append(rest, m)
+					}
+				}
+				if len(rest) != 2 || rest[0] != "first" || rest[1] != string(p) {
+					t.Errorf("%d bytes: the receiver got %d messages beside its pong, or wrong ones", n, len(rest))
+				}
+			}
+			// A close frame and an end of the connection, too.
+			c := dial("/other/key/receive", wstest.Pipelined(wstest.Frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, "")}))
+			c.WantClose(1000)
+			c.WantEOF()
+			c, resp, err := wstest.Open(s.addr, "/third/key/publish", wstest.Pipelined(wstest.Frame{Op: wstest.Binary, Payload: []byte("x"), RSV: 1}))
+			if err != nil || c == nil {
+				t.Fatal(resp, err)
+			}
+			c.On(t).WantError("Protocol error", 1002)
+		})
+	}
+}

@@ -1,0 +1,265 @@
+package engine
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ws-stream-server/auth"
+	"ws-stream-server/engine/wstest"
+	"ws-stream-server/netfilter"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// testServer is a server in this process, and what a script says to it.
+type testServer struct {
+	*Server
+	t       *testing.T
+	addr    string
+	tlsAddr string
+	trust   *tls.Config // what a client needs to believe the certificate
+}
+
+// newTestServer starts a server on ports of its own: no limit for an address, a
+// small cache, buffers poisoned. At the test's end it is shut down, and must have
+// nothing left.
+func newTestServer(t *testing.T, change ...func(*Config)) *testServer {
+	t.Helper()
+	cfg := Config{
+		BindAddress: "127.0.0.1", IDMaxLength: 128, SSLCheckReloadSeconds: 60,
+		GOPCacheSizeMB: 1, MaxMessageMB: 16, ReceiverLagMB: 16,
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	for try := 1; ; try++ {
+		s := &testServer{t: t}
+		cfg.HTTPPort, cfg.SSLPort = freePort(t), freePort(t)
+		if cfg.TLS() {
+			s.trust = trust(t, cfg.SSLCert)
+			s.tlsAddr = cfg.listenAddress(cfg.SSLPort)
+		}
+		s.addr = cfg.listenAddress(cfg.HTTPPort)
+		s.Server = newServer(t, cfg)
+		err := s.Start()
+		if err == nil {
+			t.Cleanup(s.shutdown)
+			return s
+		}
+		if try == 10 { // somebody else was faster, each time
+			t.Fatalf("cannot start: %v", err)
+		}
+	}
+}
+
+func newServer(t *testing.T, cfg Config) *Server {
+	t.Helper()
+	filter, err := netfilter.New(netfilter.Config{MaxIPConcurrentConnections: 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := New(cfg, Options{Version: "test", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.poison = true
+	return srv
+}
+
+// shutdown ends the server and checks that everything was given back.
+func (s *testServer) shutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		s.t.Errorf("shutdown: %v", err)
+	}
+	s.wantNothingLeft()
+}
+
+// wantNothingLeft fails unless no session, channel or address is left.
+func (s *testServer) wantNothingLeft() {
+	s.t.Helper()
+	eventually(s.t, "every session is closed", func() bool { return s.roster.size() == 0 })
+	eventually(s.t, "no session is closing", func() bool { return s.closings() == 0 })
+	eventually(s.t, "no channel is left", func() bool { return s.registry.size() == 0 })
+	eventually(s.t, "every address has its places back", func() bool { return s.filter.Open() == 0 })
+}
+
+func (s *testServer) closings() int {
+	s.closing.mu.Lock()
+	defer s.closing.mu.Unlock()
+	return len(s.closing.at)
+}
+
+func (s *testServer) publish(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/publish", opts...)
+}
+
+func (s *testServer) receive(channel, key string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/receive", opts...)
+}
+
+func (s *testServer) dial(path string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.addr, path, opts...)
+}
+
+// dialTLS opens a connection over TLS.
+func (s *testServer) dialTLS(path string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
+	return wstest.Dial(s.t, s.tlsAddr, path, append(opts, wstest.TLS(s.trust))...)
+}
+
+// session returns the server's side of a client's connection.
+func (s *testServer) session(c *wstest.Conn) *session {
+	s.t.Helper()
+	addr := netip.MustParseAddrPort(c.LocalAddr().String())
+	var found *session
+	eventually(s.t, "the session is handed over", func() bool {
+		for shard := range rosterShards {
+			for _, o := range s.roster.snapshot(shard, nil) {
+				if o.addr == addr && o.handed.Load() {
+					found = o
+				}
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
+// eventually waits until cond is true.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not come to pass that %s", what)
+		}
+	}
+}
+
+// procs sets GOMAXPROCS until the test's end; to be called before the server is
+// made.
+func procs(t *testing.T, n int) {
+	old := runtime.GOMAXPROCS(n)
+	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// withTLS turns the TLS listener on, with a certificate of the test's own.
+func withTLS(t *testing.T) func(*Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, typ string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cert, private := write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER)
+	return func(c *Config) { c.SSLCert, c.SSLKey = cert, private }
+}
+
+func trust(t *testing.T, certFile string) *tls.Config {
+	t.Helper()
+	b, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		t.Fatal("no certificate in " + certFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+}
+
+// numbered is packet i of a stream: n bytes that are like no other packet's.
+func numbered(i, n int) []byte {
+	b := make([]byte, n)
+	x := uint64(i)*0x9E3779B97F4A7C15 + 1
+	for j := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[j] = byte(x)
+	}
+	for j, k := i, 0; k < min(n, 4); k++ {
+		b[k], j = byte(j), j>>8
+	}
+	return b
+}
+
+// number reads a packet's number; -1 if it is not that packet, byte for byte.
+func number(b []byte) int {
+	if len(b) < 4 {
+		return -1
+	}
+	i := int(b[0]) | int(b[1])<<8 | int(b[2])<<16 | int(b[3])<<24
+	if string(numbered(i, len(b))) != string(b) {
+		return -1
+	}
+	return i
+}
+
+// goroutines counts those whose stack names a word; "" counts all.
+func goroutines(word string) int {
+	if word == "" {
+		return runtime.NumGoroutine()
+	}
+	buf := make([]byte, 4<<20)
+	n := 0
+	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(g, word) {
+			n++
+		}
+	}
+	return n
+}
