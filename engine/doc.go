@@ -43,8 +43,9 @@
 //
 // The holder of the session's write lock, nobody else, and only to a free socket:
 // one for which nbio has nothing left to write. Packets are written by the group's
-// pass, in pieces of at most 64 KiB, so a receiver that stopped reading costs one
-// piece. Everybody else (heartbeat, pong, close) sets a bit in session.pending,
+// pass straight from the ring; of what a full socket does not take nbio is given a
+// piece, 16 KiB (64 KiB with TLS), and that is what a receiver that stopped reading
+// costs. Everybody else (heartbeat, pong, close) sets a bit in session.pending,
 // which becomes a frame at the next frame boundary: at once if the socket is free
 // and idle, else by whoever holds the lock or serves the socket when it is free
 // again. Nobody waits for a write lock but a drainer, and that for one write.
@@ -69,7 +70,8 @@
 //
 // session.end gives a session its reason (reason.go has them all); the first one
 // stays. The close frame goes out at a frame boundary, then the sending side is
-// shut down, the client's own close is awaited for 2 s, and the connection closed.
+// shut down, the client's own close is awaited for 2 s, and the connection closed;
+// one that still takes what the kernel holds of an ended stream has the times above.
 // session.closed runs once, whatever happened, and gives everything back.
 //
 // When a publisher ends, Channel.end first makes sure that no packet follows, then

@@ -17,11 +17,6 @@ const (
 
 	// lifeTimeout is how long a client may show no life.
 	lifeTimeout = 60 * time.Second
-
-	// A receiver of a stream that has ended may take nothing for endedStall, and
-	// has endedTotal in all.
-	endedStall = 30 * time.Second
-	endedTotal = 5 * time.Minute
 )
 
 // roster is all sessions, from the claim or the join to closed, in shards that are
@@ -74,41 +69,6 @@ func (r *roster) snapshot(shard int, buf []*session) []*session {
 	return append(buf, sh.sessions...)
 }
 
-// closings is the sessions that end, with the moment when they are cut off.
-type closingList struct {
-	mu sync.Mutex
-	at map[*session]int64 // Server.now
-}
-
-// add sets the moment, or moves it. A session that is closed is not taken. Any
-// goroutine.
-func (l *closingList) add(s *session, at int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !s.gone.Load() {
-		l.at[s] = at
-	}
-}
-
-// remove forgets a session that is closed. Any goroutine.
-func (l *closingList) remove(s *session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.at, s)
-}
-
-// due appends the sessions whose moment has come to buf.
-func (l *closingList) due(now int64, buf []*session) []*session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for s, at := range l.at {
-		if now >= at {
-			buf = append(buf, s)
-		}
-	}
-	return buf
-}
-
 // sweep is the one goroutine that sends heartbeats, drops who shows no life, and
 // cuts off who does not come to an end. It works until stop is closed.
 func (srv *Server) sweep(stop <-chan struct{}) {
@@ -124,7 +84,9 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 		now := srv.now()
 		buf = srv.closing.due(now, buf[:0])
 		for _, s := range buf {
-			s.abort()
+			if !s.stillTaking(now) {
+				s.abort()
+			}
 		}
 		clear(buf)
 		buf = srv.roster.snapshot(shard, buf[:0])

@@ -1,20 +1,9 @@
 package engine
 
 import (
-	"time"
-
 	"github.com/valyala/bytebufferpool"
 
 	"ws-stream-server/engine/frame"
-)
-
-const (
-	// closeTimeout is how long a session that ends may take until its close frame
-	// is written: the rest of a packet may stand before it.
-	closeTimeout = 5 * time.Second
-
-	// lingerTimeout is how long the client's own close is waited for afterwards.
-	lingerTimeout = 2 * time.Second
 )
 
 // Bits of session.pending.

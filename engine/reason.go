@@ -38,6 +38,10 @@ type closing struct {
 	text  string // reason text of the close frame
 	fault string // what follows "ERROR: " in a TEXT message before the close; "": none
 	label string // the word in logs and metrics; never changes
+
+	// complete: the client was promised all that was handed over before the close
+	// frame, so it may take its time as long as it takes something.
+	complete bool
 }
 
 // closings is part of the contract with clients: PROTO.md lists the codes.
@@ -45,11 +49,11 @@ var closings = [reasons]closing{
 	notEnded:        {label: "none"},
 	clientClosed:    {code: 1000, label: "client_closed"},
 	clientGone:      {label: "client_gone"},
-	streamEnded:     {code: 1000, text: "stream ended", label: "stream_ended"},
-	probeDone:       {code: 1000, text: "probe done", label: "probe_done"},
+	streamEnded:     {code: 1000, text: "stream ended", label: "stream_ended", complete: true},
+	probeDone:       {code: 1000, text: "probe done", label: "probe_done", complete: true},
 	publisherKilled: {code: 4000, text: "stream killed", fault: "Stream killed by the coordinator", label: "killed"},
 	publisherReset:  {code: 1013, text: "try again", fault: "The coordinator was lost, publish again", label: "coordinator_reset"},
-	serverShutdown:  {code: 1001, text: "server going away", label: "shutdown"},
+	serverShutdown:  {code: 1001, text: "server going away", label: "shutdown", complete: true},
 	internalFault:   {code: 1011, text: "internal error", fault: "Internal error", label: "internal_error"},
 	wrongKey:        {code: 1008, text: "invalid streaming key", fault: "Invalid streaming key", label: "wrong_key"},
 	protocolError:   {code: 1002, text: "protocol error", fault: "Protocol error", label: "protocol_error"},

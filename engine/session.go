@@ -41,6 +41,10 @@ type session struct {
 	shard, place int32
 	beats        uint8
 
+	// Owned by the sweep: what the client had not taken when it was last looked at
+	// as one that is closing, in bytes, and since when it is that much (Server.now).
+	kept, keptSince int64
+
 	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
 	waiting int
 

@@ -18,3 +18,18 @@ func hungUp(c *nbio.Conn) bool {
 	n, err := unix.Poll(p, 0)
 	return n > 0 && err == nil
 }
+
+// inKernel returns how many bytes the kernel holds that the client has not
+// acknowledged, 0 when the connection is closed. Any goroutine.
+func inKernel(c *nbio.Conn) int64 {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); closed {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(c.Hash(), unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
+}
