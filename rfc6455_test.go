@@ -11,12 +11,13 @@ import (
 )
 
 // every is each kind of client, freshly connected; what RFC 6455 asks of the
-// server does not depend on the kind.
+// server does not depend on the kind. Each has a channel of its own: a receiver
+// must not meet the end of the publisher before it.
 func every(t *testing.T, s *server, test func(t *testing.T, c *wstest.Conn)) {
 	t.Helper()
 	for _, kind := range []string{"publish", "receive", "receive-clear-cache", "probe"} {
 		t.Run(kind, func(t *testing.T) {
-			test(t, s.on(t).dialSoon("/rfc/key/"+kind))
+			test(t, s.on(t).dialSoon("/rfc-"+kind+"/key/"+kind))
 		})
 	}
 }

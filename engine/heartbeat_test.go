@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"testing"
+	"time"
+)
+
+// The sweep's decisions, with times in seconds; 0 is "never" for ended and progress.
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		name                       string
+		kind                       kind
+		grouped                    bool
+		life, progress, ended, now int
+		want                       reason
+	}{
+		{name: "silent for less than a minute", kind: receive, life: 10, now: 69, want: notEnded},
+		{name: "silent for a minute", kind: receive, life: 10, now: 70, want: noSignOfLife},
+		{name: "a publisher too", kind: publish, life: 10, now: 70, want: noSignOfLife},
+		{name: "taking is life", kind: receive, grouped: true, life: 10, progress: 60, now: 119, want: notEnded},
+		{name: "until it takes nothing for a minute", kind: receive, grouped: true, life: 10, progress: 60, now: 120, want: noSignOfLife},
+		{name: "talking is life, taking or not", kind: receive, grouped: true, life: 500, progress: 1, now: 559, want: notEnded},
+
+		{name: "after the end", kind: receive, grouped: true, life: 500, progress: 480, ended: 500, now: 529, want: notEnded},
+		{name: "30 s without progress after the end", kind: receive, grouped: true, life: 530, progress: 480, ended: 500, now: 530, want: slowReceiver},
+		{name: "progress after the end", kind: receive, grouped: true, life: 530, progress: 525, ended: 500, now: 554, want: notEnded},
+		{name: "30 s without progress later", kind: receive, grouped: true, life: 555, progress: 525, ended: 500, now: 555, want: slowReceiver},
+		{name: "crawling for less than 5 minutes", kind: receive, grouped: true, life: 799, progress: 799, ended: 500, now: 799, want: notEnded},
+		{name: "crawling for 5 minutes", kind: receive, grouped: true, life: 800, progress: 800, ended: 500, now: 800, want: slowReceiver},
+		{name: "a probe and an encoder as well", kind: probe, grouped: true, life: 530, ended: 500, now: 530, want: slowReceiver},
+		{name: "one that has everything is closing by itself", kind: receive, life: 530, ended: 500, now: 540, want: notEnded},
+		{name: "a publisher that ends", kind: publish, life: 530, ended: 500, now: 540, want: notEnded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			at := func(s int) int64 { return int64(s) * int64(time.Second) }
+			s := &session{kind: c.kind, ch: &Channel{}}
+			s.life.Store(at(c.life))
+			s.progress.Store(at(c.progress))
+			s.ch.over.Store(at(c.ended))
+			if c.grouped {
+				s.group.Store(&group{})
+			}
+			if got := s.verdict(at(c.now)); got != c.want {
+				t.Errorf("the verdict is %v, wanted %v", got, c.want)
+			}
+		})
+	}
+}

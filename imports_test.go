@@ -1,0 +1,82 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Imports point one way: main → engine → ring, auth, netfilter; those three import
+// nothing of ours. A package may use what stands below it in a folder of its own.
+// nbio stays in the engine, in few files.
+func TestImportsPointOneWay(t *testing.T) {
+	const module = "ws-stream-server"
+	allowed := map[string][]string{
+		".":         {"engine", "ring", "auth", "netfilter"},
+		"engine":    {"ring", "auth", "netfilter"},
+		"ring":      nil,
+		"auth":      nil,
+		"netfilter": nil,
+		"bench":     {"engine", "ring", "auth", "netfilter"},
+	}
+	nbio := map[string]bool{}
+	read := 0
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "." {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		read++
+		name = filepath.ToSlash(name)
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		house, _, _ := strings.Cut(path.Dir(name), "/")
+		may, known := allowed[house]
+		if !known {
+			t.Errorf("%s stands in a folder that is not part of the plan", name)
+		}
+		for _, i := range f.Imports {
+			p, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(p, "github.com/lesismal/nbio") {
+				nbio[name] = true
+				if house != "engine" && house != "bench" {
+					t.Errorf("%s imports %s: nbio stays in the engine", name, p)
+				}
+			}
+			ours, found := strings.CutPrefix(p, module+"/")
+			if !found {
+				continue
+			}
+			to, _, _ := strings.Cut(ours, "/")
+			if to != house && !slices.Contains(may, to) {
+				t.Errorf("%s imports %s", name, p)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read < 20 || len(nbio) == 0 {
+		t.Errorf("read %d files, %d with nbio: too few to mean anything", read, len(nbio))
+	}
+	if len(nbio) > 8 {
+		t.Errorf("nbio's types appear in %d files: %v", len(nbio), nbio)
+	}
+}
