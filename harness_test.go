@@ -307,8 +307,11 @@ func runServerArgs(t *testing.T, args []string, env ...string) ended {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("cannot start the server: %v", err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // ProcessState has the exit code
+	}()
 	select {
 	case <-done:
 	case <-time.After(15 * time.Second):

@@ -187,7 +187,7 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 	}
 	for {
 		n, err := syscall.Write(c.Hash(), b)
-		if err != syscall.EINTR { //nolint:errorlint // system calls return it bare
+		if err != syscall.EINTR {
 			return max(n, 0)
 		}
 	}
