@@ -1,13 +1,19 @@
 package ring
 
+import "math"
+
 // Cursor is a reader's place in a ring: a packet, and a byte of it. It is a plain
 // value; one goroutine at a time may use it. The zero Cursor is at no place, and
 // only Valid may be called.
 type Cursor struct {
 	seg *segment
 	idx uint32 // packet in seg; equal to seg.count when everything was read
-	off uint32 // next byte in seg.buf
+	off uint32 // next byte in seg.buf; unknownOff until packet idx is there
 }
+
+// unknownOff stands for the offset of a packet that was not looked at yet. No
+// slab is that large.
+const unknownOff = math.MaxUint32
 
 // Valid reports whether the cursor is at a place.
 func (c *Cursor) Valid() bool { return c.seg != nil }
@@ -17,7 +23,7 @@ func (c *Cursor) Seq() uint64 { return c.seg.seq + uint64(c.idx) }
 
 // MidPacket reports whether a part of the packet was taken and a part was not.
 func (c *Cursor) MidPacket() bool {
-	return c.idx < c.seg.count.Load() && c.off != c.seg.start(c.idx)
+	return c.idx < c.seg.count.Load() && c.off != unknownOff && c.off != c.seg.start(c.idx)
 }
 
 // More reports whether there is something to take.
@@ -40,6 +46,9 @@ func (c *Cursor) settle() uint32 {
 			c.seg, c.idx, c.off = next, 0, 0
 			n = next.count.Load()
 		}
+	}
+	if c.off == unknownOff {
+		c.off = c.seg.start(c.idx)
 	}
 	return n
 }

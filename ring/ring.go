@@ -285,9 +285,7 @@ func (r *Ring) find(seq uint64) (Cursor, bool) {
 		s = next
 	}
 	i := uint32(seq - s.seq)
-	c := Cursor{seg: s, idx: i}
-	if i > 0 {
-		c.off = s.end(i - 1)
-	}
-	return c, true
+	// Where packet i begins stands in the entry before its own. A segment without
+	// packet i holds nothing that is pinned, and its slab may be used again now.
+	return Cursor{seg: s, idx: i, off: unknownOff}, true
 }
