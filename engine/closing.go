@@ -60,7 +60,7 @@ func (l *closingList) due(now int64, buf []*session) []*session {
 // it. To close now would have the kernel send a reset, and that destroys what it
 // holds for the client. Called by the sweep.
 func (s *session) stillTaking(now int64) bool {
-	if !closings[s.reason()].complete {
+	if !s.handed.Load() || !closings[s.reason()].complete {
 		return false
 	}
 	kept := s.unsent.Load() + inKernel(s.conn)

@@ -115,8 +115,8 @@ func (g *group) add(s *session) {
 		}
 	})
 	g.joining = append(g.joining, member{s, cur})
+	s.group.Store(g) // before a pass can take it out again
 	g.mu.Unlock()
-	s.group.Store(g)
 }
 
 // wake marks the group dirty and wakes its drainer; a group is queued once. Any

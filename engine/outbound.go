@@ -45,10 +45,11 @@ func (s *session) flushPending() {
 }
 
 // flushLocked writes what is pending and reports whether it could: not in the
-// middle of a packet, and not after the close frame. The caller holds the write
-// lock and the socket is free.
+// middle of a packet, not after the close frame, and not to a socket that is not
+// free. The caller holds the write lock.
 func (s *session) flushLocked() bool {
-	if s.mid || s.closeSent || s.gone.Load() {
+	// Another holder may have filled the socket since the caller looked.
+	if s.mid || s.closeSent || s.gone.Load() || !s.free() {
 		return false
 	}
 	bits := s.pending.Swap(0)
@@ -155,6 +156,9 @@ func (s *session) answerPing(payload []byte) {
 // that does not hold the write lock.
 func (s *session) finish() {
 	s.mu.Lock()
+	if s.pending.Load() != 0 {
+		s.flushLocked() // the close frame may be in it
+	}
 	s.finishLocked()
 	s.mu.Unlock()
 	s.flushPending() // what came while the lock was held
