@@ -24,7 +24,7 @@ const version = "1.0.0"
 // Exit codes.
 const (
 	exitOK       = 0
-	exitFault    = 1 // the server could not run, or was cut short
+	exitFault    = 1 // the server could not run, or a second signal cut it short
 	exitSettings = 2 // a setting or an argument is wrong
 )
 
@@ -50,15 +50,18 @@ func run(args []string) int {
 	if err != nil {
 		return fail(exitSettings, err)
 	}
-	log := newLogger(os.Stdout, cfg.LogDebug)
+	signal.Ignore(syscall.SIGPIPE) // the log's reader may go, the server stays
+	sink := newLogSink(os.Stdout)
+	defer sink.Close()
+	log := newLogger(sink, cfg.LogDebug)
 	if cfg.rtmpChunkSizeSet {
 		log.Info("RTMP_CHUNK_SIZE has no effect on WebSocket")
 	}
-	return serve(cfg, log)
+	return serve(cfg, log, sink)
 }
 
 // serve runs the server until a signal ends it.
-func serve(cfg settings, log *slog.Logger) int {
+func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	filter, err := netfilter.New(cfg.Filter)
 	if err != nil {
 		return fail(exitSettings, err)
@@ -83,6 +86,7 @@ func serve(cfg settings, log *slog.Logger) int {
 	go func() {
 		<-signals
 		log.Warn("second signal: exiting at once")
+		sink.Close()
 		os.Exit(exitFault)
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// gate is a writer that blocks until it is opened.
+type gate struct {
+	open chan struct{}
+	got  bytes.Buffer
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	<-g.open
+	return g.got.Write(b)
+}
+
+func TestLogSinkKeepsOrderAndNeverWaits(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	s := newLogSink(g)
+	line := func(i int) string { return fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", 1000)) }
+	const n = 5 * logBacklog / 1000
+	for i := range n { // would block here for ever
+		_, _ = io.WriteString(s, line(i))
+	}
+	close(g.open)
+	s.Close()
+	lines := strings.SplitAfter(strings.TrimSuffix(g.got.String(), "\n"), "\n")
+	kept := lines[:len(lines)-1]
+	for i, l := range kept {
+		if l != line(i) {
+			t.Fatalf("line %d is %.40q", i, l)
+		}
+	}
+	if last := lines[len(lines)-1]; !strings.Contains(last, fmt.Sprintf("lines=%d", n-len(kept))) || len(kept) == 0 || len(kept) == n {
+		t.Errorf("%d of %d lines were kept, and the last one is %q", len(kept), n, last)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("nobody is there") }
+
+func TestLogSinkSurvivesItsWriter(t *testing.T) {
+	s := newLogSink(broken{})
+	_, _ = io.WriteString(s, "a line\n")
+	s.Close()
+	_, _ = io.WriteString(s, "after the end\n")
+}
+
+// A server whose standard output is a pipe that nobody reads, or whose reader has
+// gone, serves on.
+func TestServesWhenNobodyReadsTheLog(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]bool{"nobody reads": false, "the reader has gone": true} {
+		t.Run(name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }()
+			port := freePort(t)
+			cmd := child(t.TempDir(), map[string]string{"HTTP_PORT": port, "BIND_ADDRESS": "127.0.0.1", "CONCURRENT_LIMIT_WHITELIST": "*"}, w)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = w.Close()
+			s := &server{t: t, addr: "127.0.0.1:" + port, log: newLogBuffer(), done: make(chan struct{})}
+			go func() {
+				defer close(s.done)
+				_ = cmd.Wait()
+			}()
+			defer func() { _ = cmd.Process.Kill() }()
+			if !s.serves() {
+				t.Fatal("the server does not serve")
+			}
+			if gone {
+				_ = r.Close()
+			}
+			// Each round logs some 500 bytes; a pipe holds 64 KiB.
+			for range 300 {
+				c := wstest.Dial(t, s.addr, "/cam/key/receive")
+				c.CloseHandshake(1000)
+				c.Close()
+			}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-s.done:
+			case <-time.After(15 * time.Second):
+				t.Fatal("it does not end on SIGTERM")
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit code %d, wanted 0", code)
+			}
+		})
+	}
+}
