@@ -47,12 +47,13 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 	}{
 		{"HTTP_PORT", []string{"0", "-1", "65536", "abc", "80.5", "99999999999999999999", "0x50", "8080x", "127.0.0.1:80"}},
 		{"SSL_PORT", []string{"0", "-1", "65536", "abc"}},
-		{"BIND_ADDRESS", []string{"300.1.1.1", "1.2.3.4:80", "not an address", "10.0.0.0/8", "[::1]:80"}},
+		{"BIND_ADDRESS", []string{"300.1.1.1", "1.2.3.4:80", "not an address", "10.0.0.0/8", "[::1]:80", "[]", "[127.0.0.1]", "127.0.0.1%lo", "::%", " "}},
 		{"SSL_CHECK_RELOAD_SECONDS", []string{"-1", "abc", "1.5", "99999999999999999999"}},
-		{"CONTROL_BASE_URL", []string{"http://a.example", "https://a.example", "a.example", "a.example:80", "ws://", "ws:", "ws:///path", "://x", "ws://a:99999", "ws://a:port", "ws//a", "nonsense", "ws://a b", "ws://[::1", "ws://a:0"}},
+		{"CONTROL_BASE_URL", []string{"http://a.example", "https://a.example", "a.example", "a.example:80", "ws://", "ws:", "ws:///path", "://x", "ws://a:99999", "ws://a:port", "ws//a", "nonsense", "ws://a b", "ws://[::1", "ws://a:0", "ws://::1", "ws://1.2.3.4.5", "ws://-", "ws://a..b", "ws://a?q=1", "ws://a#f", " "}},
 		{"EXTERNAL_PORT", []string{"0", "-1", "65536", "abc"}},
 		{"EXTERNAL_SSL", []string{"maybe", "2", "YESNO"}},
-		{"PLAY_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "1.2.3", "1.2.3.4/", "1.2.3.4-1.2.3.9", "127.0.0.1,foo", "1.2.3.4;5.6.7.8", "**"}},
+		{"PLAY_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "1.2.3", "1.2.3.4/", "1.2.3.4-1.2.3.9", "127.0.0.1,foo", "1.2.3.4;5.6.7.8", "**", " ", ","}},
+		{"SSL_CERT", []string{" "}},
 		{"CONCURRENT_LIMIT_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "127.0.0.1,foo"}},
 		{"MAX_IP_CONCURRENT_CONNECTIONS", []string{"-1", "abc", "1.5", "99999999999999999999"}},
 		{"ID_MAX_LENGTH", []string{"0", "-1", "abc", "99999999999999999999"}},
@@ -74,6 +75,12 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 
 func TestMistake13MalformedGuardsFailClosed(t *testing.T) {
 	t.Parallel()
+	for _, e := range []string{"CONTROL_SECRET= ", "CONTROL_SECRET=\t", "CONTROL_BASE_URL=ws://user:word@a.example"} {
+		name, _, _ := strings.Cut(e, "=")
+		if end := runServer(t, e); end.code != 2 || len(lines(end.out)) != 1 || !strings.Contains(end.out, name) || strings.Contains(end.out, "word@") {
+			t.Errorf("%q: wanted exit code 2 and one line, got %d:\n%s", e, end.code, tail(end.out))
+		}
+	}
 	for _, e := range []string{
 		"CONTROL_BASE_URL=coordinator.example", "CONTROL_BASE_URL=http://coordinator.example",
 		"PLAY_WHITELIST=10.0.0.0/99", "CONCURRENT_LIMIT_WHITELIST=everyone",

@@ -36,7 +36,7 @@ type settings struct {
 	Auth   auth.Config
 
 	LogDebug      bool `env:"LOG_DEBUG" env-default:"false" env-description:"debug lines in the log"`
-	RTMPChunkSize int  `env:"RTMP_CHUNK_SIZE" env-default:"128" min:"1" max:"65536" env-description:"checked for the sake of shared deployment files, without effect on WebSocket"`
+	RTMPChunkSize int  `env:"RTMP_CHUNK_SIZE" env-default:"128" min:"1" max:"16777215" env-description:"checked for the sake of shared deployment files, without effect on WebSocket"`
 
 	// rtmpChunkSizeSet: RTMP_CHUNK_SIZE was given, so the log owes a line that
 	// it has no effect.
@@ -180,6 +180,10 @@ func (v variable) shownDefault() string {
 func (v variable) normalise(raw string) (string, error) {
 	value := strings.TrimSpace(raw)
 	if value == "" {
+		// Only nothing is "not set" for what may guard something.
+		if raw != "" && v.kind != reflect.Int && v.kind != reflect.Bool {
+			return "", v.refuse(raw, "something beside white space, or nothing at all")
+		}
 		return "", nil
 	}
 	if strings.ContainsRune(value, 0) {

@@ -229,9 +229,9 @@ func TestRTMPChunkSize(t *testing.T) {
 	if load(t, dir).rtmpChunkSizeSet {
 		t.Error("an empty RTMP_CHUNK_SIZE counts as set")
 	}
-	for _, raw := range []string{"0", "65537", "big"} {
+	for _, raw := range []string{"0", "16777216", "big"} {
 		t.Setenv("RTMP_CHUNK_SIZE", raw)
-		wantRefused(t, dir, "RTMP_CHUNK_SIZE="+raw, "a whole number from 1 to 65536")
+		wantRefused(t, dir, "RTMP_CHUNK_SIZE="+raw, "a whole number from 1 to 16777215")
 	}
 }
 

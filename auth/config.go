@@ -53,6 +53,10 @@ func parseBaseURL(raw string) (*url.URL, error) {
 	if u.Opaque != "" || u.Hostname() == "" || strings.ContainsFunc(u.Host, isBlank) {
 		return nil, errors.New("there is no valid host")
 	}
+	// url.Parse takes an IPv6 address without brackets for a name and a port.
+	if strings.HasPrefix(u.Host, "[") != strings.Contains(u.Hostname(), ":") || !isHost(u.Hostname()) {
+		return nil, errors.New("there is no valid host")
+	}
 	if strings.HasSuffix(u.Host, ":") {
 		return nil, errors.New("the port is empty")
 	}
@@ -90,8 +94,14 @@ func isHost(s string) bool {
 	if isIP(s) {
 		return true
 	}
+	s = strings.TrimSuffix(s, ".") // the root
 	if strings.Trim(s[strings.LastIndexByte(s, '.')+1:], "0123456789") == "" {
 		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
+			return false
+		}
 	}
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r))

@@ -43,7 +43,7 @@ var defaultLimits = limits{
 	closing:    2 * time.Second,
 	retryMin:   time.Second,
 	retryMax:   10 * time.Second,
-	stable:     30 * time.Second,
+	stable:     5 * time.Second,
 	forget:     5 * time.Minute,
 	unanswered: 1 << 16,
 }

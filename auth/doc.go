@@ -44,7 +44,7 @@
 // Close. When the link is lost, requests that wait fail at once, running
 // publishers go on, and new ones are refused until the link is back: after 1 s,
 // doubling to 10 s, with jitter, for ever; the delay starts again at 1 s only
-// after a link that held for 30 s. When it is back the coordinator believes
+// after a link that held for 5 s. When it is back the coordinator believes
 // every earlier publisher gone, so each grant of an earlier link is revoked
 // before anybody can ask again, and its PUBLISH-END is never sent: it would end
 // the successor.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func (c Config) Validate() error {
 		return err
 	}
 	if c.ReceiverLagMB < c.MaxMessageMB {
-		return fmt.Errorf("RECEIVER_LAG_MB=%d is below MAX_MESSAGE_MB=%d: it must be at least as large", c.ReceiverLagMB, c.MaxMessageMB)
+		return fmt.Errorf("RECEIVER_LAG_MB=%d is below MAX_MESSAGE_MB=%d: set RECEIVER_LAG_MB to %d at least, or MAX_MESSAGE_MB to %d at most", c.ReceiverLagMB, c.MaxMessageMB, c.MaxMessageMB, c.ReceiverLagMB)
 	}
 	switch {
 	case c.SSLCert != "" && c.SSLKey == "":
@@ -73,14 +74,14 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// checkBindAddress accepts an IP address, with or without brackets, or a name that
-// resolves.
+// checkBindAddress accepts an IP address, IPv6 also in brackets or with a zone, or
+// a name that resolves.
 func checkBindAddress(a string) error {
 	host := bindHost(a)
-	if host == "" || net.ParseIP(strings.SplitN(host, "%", 2)[0]) != nil {
+	if ip, err := netip.ParseAddr(host); a == "" || err == nil && (host == a || ip.Is6()) {
 		return nil
 	}
-	if strings.Trim(host, "0123456789.") != "" && !strings.ContainsAny(host, " \t:/[]") {
+	if strings.Trim(host, "0123456789.") != "" && !strings.ContainsAny(host, " \t:/[]%") {
 		if _, err := net.LookupHost(host); err == nil {
 			return nil
 		}
