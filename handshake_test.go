@@ -272,6 +272,33 @@ func TestUpgradeWithABodyDoesNotConfuse(t *testing.T) {
 	s.receive("still", "here").Sync()
 }
 
+// A body that is announced and never comes holds up no answer.
+func TestBodiesThatNeverCome(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+	}{
+		{"POST", "/cam/key/publish", 400}, {"GET", "/cam/key/receive", 400}, {"PUT", "/cam/key/publish", 400},
+		{"GET", "/nothing", 404}, {"POST", "/nothing", 404}, {"POST", "/", 405}, {"GET", "/", 200}, {"GET", "/healthz", 200},
+	} {
+		for _, body := range []string{"Content-Length: 10", "Content-Length: 99999999", "Transfer-Encoding: chunked"} {
+			nc, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+			fmt.Fprintf(nc, "%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", c.method, c.path, body)
+			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil || resp.StatusCode != c.status || !resp.Close {
+				t.Errorf("%s %s, %s: wanted %d and the connection's end, got %v, %v", c.method, c.path, body, c.status, resp, err)
+			}
+			_ = nc.Close()
+		}
+	}
+}
+
 func TestOversizedHeaders(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -47,11 +47,15 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 	f.http = &http.Server{
 		Handler:           f,
 		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       answerTimeout,
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like others: 404
+
+		ErrorLog:    slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	f.http.Protocols = new(http.Protocols)
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
@@ -92,6 +96,10 @@ func (f *front) idle() bool { return f.shaking.Load() == 0 }
 // ServeHTTP answers one request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addr := peer(r.RemoteAddr)
+	if r.ContentLength != 0 {
+		// net/http would wait for the body before it answers.
+		w.Header().Set("Connection", "close")
+	}
 	if t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength); ok {
 		f.shaking.Add(1)
 		defer f.shaking.Add(-1)
