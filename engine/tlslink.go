@@ -88,49 +88,80 @@ func (w *wire) gathered() *bytebufferpool.ByteBuffer {
 	return out
 }
 
+// size returns how many bytes of records wait.
+func (w *wire) size() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.out == nil {
+		return 0
+	}
+	return len(w.out.B)
+}
+
 // tlsLink is TLS between a session and its wire, without a goroutine.
 type tlsLink struct {
 	conn *tls.Conn // static
 	wire *wire     // static
+
+	choked bool // guarded by in.mu: more than maxOwn waits, nothing is read any more
 }
 
 // open decrypts what the poller brought and gives it to the session's decoder.
-// The caller holds in.mu; b is not kept.
+// After a violation it reads on: what is left in the middle of a record would make
+// an error of TLS, and the close frame would be followed by a reset. The caller
+// holds in.mu; b is not kept.
 func (t *tlsLink) open(s *session, b []byte) (reason, uint16) {
+	if t.choked {
+		return notEnded, 0
+	}
 	t.wire.in = b
+	r, code := t.read(s)
+	t.wire.in = nil
+	switch own := t.wire.size(); {
+	case own > maxOwn:
+		t.choked, s.in.deaf = true, true
+		if r == notEnded {
+			r, code = protocolError, closings[protocolError].code
+		}
+	case own > 0:
+		s.raise(sendWire)
+	}
+	return r, code
+}
+
+// read has TLS read until it wants more, and returns what the decoder found first.
+// The caller holds in.mu.
+func (t *tlsLink) read(s *session) (r reason, code uint16) {
 	plain := bytebufferpool.Get()
 	defer bytebufferpool.Put(plain)
 	if cap(plain.B) < maxRecord {
 		plain.B = make([]byte, maxRecord)
 	}
 	buf := plain.B[:maxRecord]
-	defer func() {
-		t.wire.in = nil
-		t.wire.mu.Lock()
-		own := t.wire.out != nil
-		t.wire.mu.Unlock()
-		if own {
-			s.raise(sendWire)
-		}
-	}()
 	for {
 		n, err := t.conn.Read(buf)
-		if n > 0 {
-			if r, code := s.decode(buf[:n]); r != notEnded {
-				return r, code
-			}
+		if n > 0 && r == notEnded {
+			r, code = s.decode(buf[:n])
 		}
 		switch {
 		case err == nil:
 		case isTemporary(err):
-			return notEnded, 0
+			return r, code
 		default: // the client's close_notify, or records that are none
 			s.in.deaf = true
-			s.clientDone.Store(true)
-			return clientGone, 0
+			if r == notEnded {
+				s.clientDone.Store(true)
+				r, code = clientGone, 0
+			}
+			return r, code
 		}
 	}
 }
+
+// maxOwn is how much TLS may have to say by itself, in bytes, beside one sealed
+// piece, to a client that does not listen: a client can ask for a new key with
+// every record (RFC 8446, 4.6.3), and each one is answered.
+const maxOwn = 4 * sealedPiece
 
 // maxRecord is the largest payload of a TLS record (RFC 8446, 5.1).
 const maxRecord = 16 << 10
