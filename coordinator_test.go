@@ -356,13 +356,7 @@ func TestStreamKill(t *testing.T) {
 		c.Send("STREAM-KILL\nStream-Channel: " + channel + "\n" + kill + "\n")
 		r.WantClose(1000)
 		r.WantEOF()
-		m := pub.Next()
-		if m.Op == wstest.Text && strings.HasPrefix(string(m.Payload), "ERROR: ") {
-			m = pub.Next()
-		}
-		if m.Op != wstest.Close {
-			t.Fatalf("kill %d: wanted the publisher closed, got %v", i, m)
-		}
+		pub.WantError("Stream killed by the coordinator", 4000)
 		pub.WantEOF()
 		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-Channel") != channel || end.Get("Stream-ID") != "id-of-"+channel {
 			t.Errorf("kill %d: wanted PUBLISH-END of %s, got %v", i, channel, end)
@@ -384,7 +378,8 @@ func TestStreamKillRightAfterAccept(t *testing.T) {
 		c.Kill("cam", fmt.Sprint("x", i))
 		<-a.answer
 		if a.conn != nil {
-			a.conn.On(t).WantGone()
+			a.conn.On(t).WantError("Stream killed by the coordinator", 4000)
+			a.conn.WantEOF()
 		}
 		if end := c.WantMessage("PUBLISH-END"); end.Get("Stream-ID") != fmt.Sprint("x", i) {
 			t.Errorf("wanted PUBLISH-END of x%d, got %v", i, end)
@@ -505,13 +500,7 @@ func TestLostLink(t *testing.T) {
 		x.WantClose(1000)
 		x.WantEOF()
 	}
-	m := pub.Next()
-	if m.Op == wstest.Text {
-		m = pub.Next()
-	}
-	if m.Op != wstest.Close || m.Code() != 1013 && m.Code() != 1012 && m.Code() < 4000 {
-		t.Errorf("wanted the publisher told to come back, got %v", m)
-	}
+	pub.WantError("The coordinator was lost, publish again", 1013)
 	pub.WantEOF()
 	waiting.WantNothing(50 * time.Millisecond)
 	again := s.dialSoon("/cam/key/publish")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -243,5 +244,62 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// trickle reads a few KiB a second for a while, and nothing else: no pong, no text.
+// tick is called all the time.
+func trickle(c *wstest.Conn, d time.Duration, tick func()) error {
+	b := make([]byte, 1400)
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		_ = c.TCP().SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.ReadFull(c.TCP(), b); err != nil {
+			return err
+		}
+		tick()
+	}
+	return nil
+}
+
+// Taking is life, and progress, however slow: also when so little is taken that
+// the kernel does not think it worth telling for minutes.
+func TestTakingAFewKilobytesASecondIsLife(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	for name, c := range map[string]struct {
+		ended bool
+		d     time.Duration
+	}{
+		"live":          {false, 75 * time.Second},
+		"after the end": {true, 45 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			rec := s.receive("cam", "key", wstest.ReceiveBuffer(8<<10))
+			pub := s.publish("cam", "key")
+			for i := range 50 {
+				pub.Send(wstest.Binary, payload(256<<10, uint64(i)))
+			}
+			if c.ended {
+				pub.CloseHandshake(1000)
+			}
+			alive := func() {
+				if !c.ended {
+					pub.SendText("h")
+				}
+			}
+			if err := trickle(rec, c.d, alive); err != nil {
+				t.Fatalf("the receiver was cut: %v; the server's log ends:\n%s", err, tail(s.logs()))
+			}
+			if !c.ended {
+				pub.CloseHandshake(1000)
+			}
+			_ = rec.TCP().SetReadDeadline(time.Now().Add(20 * time.Second))
+			rest, err := io.ReadAll(rec.TCP())
+			if err != nil || !bytes.HasSuffix(rest, []byte("\x88\x0e\x03\xe8stream ended")) {
+				t.Errorf("wanted the rest and CLOSE 1000, got %d bytes that end in %q, %v", len(rest), rest[max(0, len(rest)-20):], err)
+			}
+		})
 	}
 }

@@ -64,7 +64,7 @@ func (s *session) stillTaking(now int64) bool {
 		return false
 	}
 	kept := s.unsent.Load() + inKernel(s.conn)
-	if kept != s.kept {
+	if kept != s.kept || s.keptSince == 0 {
 		s.kept, s.keptSince = kept, now
 	}
 	return s.patience(now)

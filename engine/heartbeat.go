@@ -102,6 +102,7 @@ func (s *session) look(now int64) {
 	if s.ending.Load() != 0 {
 		return
 	}
+	s.noteProgress(now)
 	if r := s.verdict(now); r != notEnded {
 		s.end(r)
 		return
@@ -109,6 +110,23 @@ func (s *session) look(now int64) {
 	if s.beats++; int(s.beats)%beatEvery == 0 {
 		s.raise(sendBeat)
 	}
+}
+
+// noteProgress asks the kernel whether a client takes what it holds for it. nbio
+// hears of that only when a good part of the send buffer, megabytes, is free again:
+// a client that takes a few KiB a second would look dead. Only those are asked
+// about whose socket is full or who were silent for a while. Called by the sweep.
+func (s *session) noteProgress(now int64) {
+	silent := now-max(s.life.Load(), s.progress.Load()) >= int64(lifeTimeout/2)
+	if !s.handed.Load() || s.free() && !silent {
+		s.kept = 0
+		return
+	}
+	kept := s.unsent.Load() + inKernel(s.conn)
+	if kept < s.kept {
+		s.progress.Store(now)
+	}
+	s.kept = kept
 }
 
 // verdict decides whether a session has to go because it was silent for too long.

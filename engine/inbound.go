@@ -64,7 +64,7 @@ func (s *session) received(b []byte) {
 
 // published returns how many packets the session has published.
 func (s *session) published() uint64 {
-	if s.kind != publish {
+	if s.kind != publish || s.ch.ring == nil { // nil: ended before its start
 		return 0
 	}
 	return s.ch.ring.Head()

@@ -34,10 +34,10 @@ type waker struct {
 	h *handover // static after construction
 
 	// Guarded by mu, for nbio orders nothing between AddConn and its pollers. rx
-	// and tx do not change once begin has set them.
+	// and tx do not change from begin to close.
 	mu    sync.Mutex
 	rx    *nbio.Conn // on the poller
-	tx    int        // the other end, written to by anybody; -1 before
+	tx    int        // the other end, written to by anybody; -1 before and after
 	fresh []*session // taken since the last turn
 	ready []*session // one turn old: added in the next one
 }
@@ -120,9 +120,12 @@ func wakePair() (rx *nbio.Conn, tx int, err error) {
 // stopped.
 func (h *handover) close() {
 	for _, w := range h.wakers {
+		w.mu.Lock()
 		if w.tx >= 0 {
 			_ = syscall.Close(w.tx)
+			w.tx = -1
 		}
+		w.mu.Unlock()
 	}
 }
 
@@ -140,7 +143,13 @@ func (h *handover) add(s *session) {
 }
 
 // wake makes the poller take a turn. If the socket is full, it is awake.
-func (w *waker) wake() { _, _ = syscall.Write(w.tx, []byte{1}) }
+func (w *waker) wake() {
+	w.mu.Lock() // a number that close has given back is not written to
+	defer w.mu.Unlock()
+	if w.tx >= 0 {
+		_, _ = syscall.Write(w.tx, []byte{1})
+	}
+}
 
 // turn adds what is ready and makes ready what is fresh. Called on the poller.
 func (w *waker) turn() {

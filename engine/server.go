@@ -21,8 +21,8 @@ import (
 
 // Options is what a Server works with beside its settings.
 type Options struct {
-	Version string // shown at / when there is no test client
-	Log     *slog.Logger
+	Version string       // shown at / when there is no test client
+	Log     *slog.Logger // must not block
 	Filter  *netfilter.Filter
 	Auth    auth.Authorizer
 }

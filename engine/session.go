@@ -41,8 +41,8 @@ type session struct {
 	shard, place int32
 	beats        uint8
 
-	// Owned by the sweep: what the client had not taken when it was last looked at
-	// as one that is closing, in bytes, and since when it is that much (Server.now).
+	// Owned by the sweep: what the client had not taken when it was last looked at,
+	// in bytes, and once it is closing since when it is that much (Server.now).
 	kept, keptSince int64
 
 	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
@@ -89,7 +89,7 @@ type inbound struct {
 	mu   sync.Mutex // held by the poller for one event, by who ends the channel, by closed
 	dec  frame.Decoder
 	msg  *bytebufferpool.ByteBuffer // a message that is being put together
-	deaf bool                       // a violation was found: the rest is discarded
+	deaf bool                       // the session ends, or a violation was found: the rest is discarded
 }
 
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
@@ -159,7 +159,7 @@ func (s *session) abort() {
 }
 
 // closed gives everything back. It runs once, on nbio's goroutine for closed
-// connections or on the one where the hand-over failed; it does no I/O.
+// connections or on the one where the hand-over failed; it does no I/O: Options.Log must not wait for one either.
 func (s *session) closed() {
 	if s.gone.Swap(true) {
 		return

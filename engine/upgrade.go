@@ -81,10 +81,13 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
 	}
 	_ = conn.SetDeadline(time.Now().Add(switchTimeout))
 	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"))
-	if err != nil || s.kind == publish && !s.ch.start(s) {
+	if err != nil {
 		_ = conn.Close()
 		s.closed()
 		return
+	}
+	if s.kind == publish && !s.ch.start(s) {
+		s.in.deaf = true // ended already: it is handed over to be told why
 	}
 	_ = conn.SetDeadline(time.Time{})
 	if err := s.attach(conn, rw.Reader); err != nil {
