@@ -289,7 +289,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-			fmt.Fprintf(nc, "%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", c.method, c.path, body)
+			_, _ = fmt.Fprintf(nc, "%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", c.method, c.path, body)
 			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 			if err != nil || resp.StatusCode != c.status || !resp.Close {
 				t.Errorf("%s %s, %s: wanted %d and the connection's end, got %v, %v", c.method, c.path, body, c.status, resp, err)
