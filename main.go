@@ -29,9 +29,9 @@ const (
 )
 
 // A shutdown has shutdownTimeout for the sessions, and then flushTimeout to tell the
-// coordinator: together less than the 10 s that service managers wait.
+// coordinator: with logFlush less than the 10 s that service managers wait.
 const (
-	shutdownTimeout = 7 * time.Second
+	shutdownTimeout = 6 * time.Second
 	flushTimeout    = 2 * time.Second
 )
 

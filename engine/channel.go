@@ -88,14 +88,14 @@ func (ch *Channel) admit(s *session) {
 }
 
 // start begins the stream: the publisher is about to be handed over. Receivers
-// that waited join at the beginning, those with another key are ended. false if
-// the publisher was ended meanwhile. Called by the publisher's handshake.
-func (ch *Channel) start(s *session) bool {
+// that waited join at the beginning, those with another key are ended. A publisher
+// that was ended meanwhile starts nothing. Called by the publisher's handshake.
+func (ch *Channel) start(s *session) {
 	srv := ch.srv
 	ch.mu.Lock()
 	if s.ending.Load() != 0 {
 		ch.mu.Unlock()
-		return false
+		return
 	}
 	ch.since = srv.now()
 	ch.ring = ring.New(ring.Config{
@@ -104,6 +104,7 @@ func (ch *Channel) start(s *session) bool {
 		Lowest: ch.lowest,
 		Poison: srv.poison,
 	})
+	s.ring = ch.ring
 	var wrong []*session
 	clear := false
 	for _, w := range ch.waiting {
@@ -123,7 +124,6 @@ func (ch *Channel) start(s *session) bool {
 	for _, w := range wrong {
 		w.end(wrongKey)
 	}
-	return true
 }
 
 // age returns the milliseconds from the ring's start to now.
@@ -154,7 +154,16 @@ func (ch *Channel) wake(now int64) {
 	if len(groups) == 1 && groups[0].size.Load() <= inPlace && groups[0].tryPass(now) {
 		return
 	}
-	for _, g := range groups {
+	ch.wakeDrainers()
+}
+
+// wakeDrainers is wake without a write on this goroutine.
+func (ch *Channel) wakeDrainers() {
+	p := ch.groups.Load()
+	if p == nil {
+		return
+	}
+	for _, g := range *p {
 		if g.size.Load() > 0 {
 			g.wake()
 		}
@@ -184,7 +193,7 @@ func (ch *Channel) end(s *session) {
 		ch.over.Store(ch.srv.now())
 		return true
 	})
-	ch.wake(ch.srv.now())
+	ch.wakeDrainers() // this may be the goroutine for all closed connections
 }
 
 // leave forgets a session that is closed. Any goroutine, once a session.

@@ -10,8 +10,10 @@ const (
 	// is written: the rest of a packet may stand before it.
 	closeTimeout = 5 * time.Second
 
-	// lingerTimeout is how long the client's own close is waited for afterwards.
+	// lingerTimeout is how long the client's own close is waited for afterwards, and
+	// doneTimeout how long, once that is there, for the end of its connection.
 	lingerTimeout = 2 * time.Second
+	doneTimeout   = sweepEvery
 
 	// A receiver of a stream that has ended may take nothing for endedStall, and
 	// has endedTotal in all.
@@ -57,25 +59,36 @@ func (l *closingList) due(now int64, buf []*session) []*session {
 
 // stillTaking reports whether a session whose moment has come is left more time:
 // everything was handed over, down to the close frame, and the client still takes
-// it. To close now would have the kernel send a reset, and that destroys what it
-// holds for the client. Called by the sweep.
+// it. To close now would have the kernel send a reset if the client says anything,
+// and that destroys what the kernel holds. Called by the sweep.
 func (s *session) stillTaking(now int64) bool {
-	if !s.handed.Load() || !closings[s.reason()].complete {
+	if !s.handed.Load() || s.clientDone.Load() || !closings[s.reason()].complete {
 		return false
 	}
 	kept := s.unsent.Load() + inKernel(s.conn)
-	if kept != s.kept || s.keptSince == 0 {
+	switch {
+	case s.keptSince == 0 && kept == 0: // since when is not known: the wait is over
+		s.kept, s.keptSince = 0, now-int64(lingerTimeout)
+	case s.keptSince == 0 || kept != s.kept:
 		s.kept, s.keptSince = kept, now
 	}
 	return s.patience(now)
 }
 
-// patience decides how long a client that has been handed everything may take to
-// take it: as long as it makes progress, in the bounds of an ended stream.
+// patience decides how long a client that has been handed everything may take: as
+// long as it makes progress, or talks as one does that has not come to the close
+// frame yet, and no longer than a receiver of a stream that has ended.
 func (s *session) patience(now int64) bool {
-	if s.kept == 0 {
+	end := s.endedAt
+	if over := s.ch.over.Load(); over != 0 {
+		end = min(end, over)
+	}
+	if now-end >= int64(endedTotal) {
 		return false
 	}
-	over := s.ch.over.Load()
-	return now-s.keptSince < int64(endedStall) && (over == 0 || now-over < int64(endedTotal))
+	life, wait := s.life.Load(), int64(endedStall)
+	if s.kept == 0 && life <= s.endedAt {
+		wait = int64(lingerTimeout)
+	}
+	return now-max(s.keptSince, life) < wait
 }

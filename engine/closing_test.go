@@ -10,23 +10,29 @@ import (
 // How long a client that was handed everything may take; times in seconds.
 func TestPatience(t *testing.T) {
 	for _, c := range []struct {
-		name                  string
-		kept                  int64
-		keptSince, ended, now int
-		want                  bool
+		name                       string
+		kept                       int64
+		keptSince, life, over, now int // the session ended at 8
+		want                       bool
 	}{
-		{name: "it has everything", kept: 0, keptSince: 10, ended: 5, now: 10, want: false},
-		{name: "it takes", kept: 1, keptSince: 10, ended: 5, now: 10, want: true},
-		{name: "nothing for less than 30 s", kept: 1, keptSince: 10, ended: 5, now: 39, want: true},
-		{name: "nothing for 30 s", kept: 1, keptSince: 10, ended: 5, now: 40, want: false},
-		{name: "less than 5 minutes in all", kept: 1, keptSince: 304, ended: 5, now: 304, want: true},
-		{name: "5 minutes in all", kept: 1, keptSince: 305, ended: 5, now: 305, want: false},
-		{name: "no stream that ended", kept: 1, keptSince: 990, now: 1000, want: true},
+		{name: "it has everything, for less than 2 s", keptSince: 10, over: 5, now: 11, want: true},
+		{name: "it has everything, for 2 s", keptSince: 10, life: 7, over: 5, now: 12, want: false},
+		{name: "it has, and talks", keptSince: 10, life: 20, over: 5, now: 49, want: true},
+		{name: "it has, and has stopped talking", keptSince: 10, life: 20, over: 5, now: 50, want: false},
+		{name: "it has, and talks for 5 minutes", keptSince: 10, life: 304, over: 5, now: 305, want: false},
+		{name: "it takes", kept: 1, keptSince: 10, over: 5, now: 10, want: true},
+		{name: "nothing for less than 30 s", kept: 1, keptSince: 10, over: 5, now: 39, want: true},
+		{name: "nothing for 30 s", kept: 1, keptSince: 10, over: 5, now: 40, want: false},
+		{name: "less than 5 minutes in all", kept: 1, keptSince: 304, over: 5, now: 304, want: true},
+		{name: "5 minutes in all", kept: 1, keptSince: 305, over: 5, now: 305, want: false},
+		{name: "a probe on a live channel", kept: 1, keptSince: 307, now: 307, want: true},
+		{name: "a probe for 5 minutes", kept: 1, keptSince: 308, now: 308, want: false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			at := func(s int) int64 { return int64(s) * int64(time.Second) }
-			s := &session{ch: &Channel{}, kept: c.kept, keptSince: at(c.keptSince)}
-			s.ch.over.Store(at(c.ended))
+			s := &session{ch: &Channel{}, kept: c.kept, keptSince: at(c.keptSince), endedAt: at(8)}
+			s.life.Store(at(c.life))
+			s.ch.over.Store(at(c.over))
 			if got := s.patience(at(c.now)); got != c.want {
 				t.Errorf("patience: %v, wanted %v", got, c.want)
 			}

@@ -48,7 +48,9 @@
 // costs. Everybody else (heartbeat, pong, close) sets a bit in session.pending,
 // which becomes a frame at the next frame boundary: at once if the socket is free
 // and idle, else by whoever holds the lock or serves the socket when it is free
-// again. Nobody waits for a write lock but a drainer, and that for one write.
+// again. Nobody waits for a write lock but who makes a pass, a drainer or a publisher's
+// poller, and who ends a session; it is held for the writes of one pass at the most,
+// and none of them blocks.
 //
 // # Who owns bytes
 //
@@ -70,8 +72,8 @@
 //
 // session.end gives a session its reason (reason.go has them all); the first one
 // stays. The close frame goes out at a frame boundary, then the sending side is
-// shut down, the client's own close is awaited for 2 s, and the connection closed;
-// one that still takes what the kernel holds of an ended stream has the times above.
+// shut down, and the client's own end awaited for 2 s; one that still takes what the
+// kernel holds of an ended stream, or talks meanwhile, has the times above.
 // session.closed runs once, whatever happened, and gives everything back.
 //
 // When a publisher ends, Channel.end first makes sure that no packet follows, then
@@ -88,6 +90,6 @@
 //	inbound.mu → session.mu, which is only tried there
 //
 // roster's shards, closingList.mu, waker.mu and wire.mu are held for moments, and
-// nothing is taken under them. No lock is held across anything that can block but
-// a drainer's own pass, which nobody waits for: joining and leaving only mark.
+// nothing is taken under them. No lock is held across anything that can block:
+// writes do not, and joining and leaving a group only mark.
 package engine

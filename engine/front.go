@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	// headerTimeout bounds the TLS handshake and the request's header together.
+	// headerTimeout bounds the TLS handshake, and then the request's header.
 	headerTimeout = 10 * time.Second
 
-	// answerTimeout bounds the rest of a request; the coordinator has 20 s of it.
+	// answerTimeout bounds the reading of a request and the answer to it, each; the
+	// coordinator has 20 s of the latter.
 	answerTimeout = 40 * time.Second
 
 	// idleTimeout is how long a connection may wait for its next request.
@@ -89,6 +90,10 @@ func (f *front) close() {
 	}()
 	f.serving.Wait()
 }
+
+// wait waits until the answers under way are written, a second at most. Called
+// after close.
+func (f *front) wait() { f.shutdown.Wait() }
 
 // idle reports whether no handshake is under way any more.
 func (f *front) idle() bool { return f.shaking.Load() == 0 }

@@ -64,10 +64,10 @@ func (s *session) received(b []byte) {
 
 // published returns how many packets the session has published.
 func (s *session) published() uint64 {
-	if s.kind != publish || s.ch.ring == nil { // nil: ended before its start
+	if s.ring == nil {
 		return 0
 	}
-	return s.ch.ring.Head()
+	return s.ring.Head()
 }
 
 // obey ends the session for what was found in its bytes. Called on the poller
@@ -139,9 +139,9 @@ func answerTo(code uint16) uint16 {
 // most are, is unmasked straight into the ring: that is the only copy. The caller
 // holds in.mu.
 func (s *session) publish(p *frame.Piece) {
-	r := s.ch.ring
-	if r.Ended() {
-		return // ended by someone else between two frames: dropped
+	r := s.ring
+	if r == nil || r.Ended() {
+		return // ended by someone else, before its start or between two frames: dropped
 	}
 	// Fast path: the whole message.
 	if p.First && p.End {

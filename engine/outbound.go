@@ -32,15 +32,20 @@ func (s *session) raise(bits uint32) {
 func (s *session) flushPending() {
 	for s.pending.Load() != 0 && s.free() && s.mu.TryLock() {
 		flushed := s.flushLocked()
-		s.mu.Unlock()
-		if s.free() && s.skipped.Load() {
-			// A pass came by while this was writing, and found the socket taken.
-			s.skipped.Store(false)
-			s.wakeOwner()
-		}
+		s.unlock()
 		if !flushed {
 			return
 		}
+	}
+}
+
+// unlock lets go of the write lock. A pass may have come by meanwhile and found the
+// socket taken: it is made up for.
+func (s *session) unlock() {
+	s.mu.Unlock()
+	if s.free() && s.skipped.Load() {
+		s.skipped.Store(false)
+		s.wakeOwner()
 	}
 }
 
@@ -151,16 +156,17 @@ func (s *session) answerPing(payload []byte) {
 }
 
 // finish goes on with a session whose close frame was handed over: once it is
-// written, the sending side is shut down, so that the client sees the end; once
-// the client's close frame is there too, the connection is closed. Any goroutine
-// that does not hold the write lock.
+// written, the sending side is shut down, so that the client sees the end. What it
+// still sends is read and discarded until it closes (RFC 6455, 7.1.1); to close
+// first would have the kernel answer a late byte with a reset. Any goroutine that
+// does not hold the write lock.
 func (s *session) finish() {
 	s.mu.Lock()
 	if s.pending.Load() != 0 {
 		s.flushLocked() // the close frame may be in it
 	}
 	s.finishLocked()
-	s.mu.Unlock()
+	s.unlock()
 	s.flushPending() // what came while the lock was held
 }
 
@@ -169,15 +175,17 @@ func (s *session) finishLocked() {
 	if !s.closeSent || !s.free() || s.gone.Load() {
 		return
 	}
-	if s.clientDone.Load() {
+	wait := lingerTimeout
+	switch {
+	case s.clientDone.Load():
 		s.freeSlot() // before the client can know that it may come back
-		_ = s.conn.Close()
+		wait = doneTimeout
+	case s.halfClosed:
 		return
 	}
-	if s.halfClosed {
-		return
+	s.srv.closing.add(s, s.srv.now()+int64(wait))
+	if !s.halfClosed {
+		s.halfClosed = true
+		shutdownWrite(s.conn)
 	}
-	s.halfClosed = true
-	s.srv.closing.add(s, s.srv.now()+int64(lingerTimeout))
-	shutdownWrite(s.conn)
 }

@@ -200,6 +200,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	if left := srv.endAll(ctx); left > 0 {
 		err = fmt.Errorf("%d sessions did not end in time and were cut off", left)
 	}
+	srv.front.wait()
 	srv.engine.Stop()
 	close(srv.stop)
 	srv.working.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"ws-stream-server/auth"
 	"ws-stream-server/engine/frame"
+	"ws-stream-server/ring"
 )
 
 // session is the server's side of one connection after the hand-over. Bytes enter
@@ -36,10 +37,14 @@ type session struct {
 	tls   *tlsLink // nil: plain
 	ch    *Channel
 	grant *auth.Grant // publishers only
+	ring  *ring.Ring  // publishers only; nil: it was ended before its start
 
 	// Owned by the roster and guarded by its shard's lock.
 	shard, place int32
 	beats        uint8
+
+	// Set by the end, before the session is in the closing list, then static.
+	endedAt int64 // Server.now
 
 	// Owned by the sweep: what the client had not taken when it was last looked at,
 	// in bytes, and once it is closing since when it is that much (Server.now).
@@ -114,7 +119,8 @@ func (s *session) endWith(r reason, code uint16) {
 	if !s.ending.CompareAndSwap(0, uint32(r)|uint32(code)<<16) {
 		return
 	}
-	s.srv.closing.add(s, s.srv.now()+int64(closeTimeout))
+	s.endedAt = s.srv.now()
+	s.srv.closing.add(s, s.endedAt+int64(closeTimeout))
 	if s.kind == publish {
 		s.ch.end(s)
 	}
@@ -159,7 +165,7 @@ func (s *session) abort() {
 }
 
 // closed gives everything back. It runs once, on nbio's goroutine for closed
-// connections or on the one where the hand-over failed; it does no I/O: Options.Log must not wait for one either.
+// connections or on the one where the hand-over failed; nothing here waits for a socket or for the log.
 func (s *session) closed() {
 	if s.gone.Swap(true) {
 		return

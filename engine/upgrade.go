@@ -86,8 +86,8 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
 		s.closed()
 		return
 	}
-	if s.kind == publish && !s.ch.start(s) {
-		s.in.deaf = true // ended already: it is handed over to be told why
+	if s.kind == publish {
+		s.ch.start(s) // or it has ended: then it is handed over to be told why
 	}
 	_ = conn.SetDeadline(time.Time{})
 	if err := s.attach(conn, rw.Reader); err != nil {
