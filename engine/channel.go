@@ -109,6 +109,9 @@ func (ch *Channel) start(s *session) {
 	clear := false
 	for _, w := range ch.waiting {
 		w.waiting = -1
+		if w.ending.Load() != 0 {
+			continue // it has left, its connection is being closed
+		}
 		if !sameKey(w.key, s.key) {
 			wrong = append(wrong, w)
 			continue
