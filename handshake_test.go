@@ -272,6 +272,23 @@ func TestUpgradeWithABodyDoesNotConfuse(t *testing.T) {
 	s.receive("still", "here").Sync()
 }
 
+// Of several reasons to refuse, the first of this order is told: path, upgrade,
+// address, limit, channel.
+func TestTheOrderOfRefusals(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "PLAY_WHITELIST=127.0.8.1,127.0.8.2", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	s.publish("cam", "key", wstest.From("127.0.8.1"))
+	noUpgrade := wstest.WithoutHeader("Upgrade")
+	s.refuses(404, "/c*m/key/receive", noUpgrade, wstest.From("127.0.8.9"))
+	s.refuses(426, "/cam/key/receive", noUpgrade, wstest.From("127.0.8.9"))
+	s.publish("other", "key", wstest.From("127.0.8.9"))
+	s.refuses(403, "/cam/key/receive", wstest.From("127.0.8.9"))
+	s.refuses(429, "/cam/key/publish", wstest.From("127.0.8.1"))
+	s.refuses(429, "/cam/key/receive", wstest.From("127.0.8.1"))
+	s.refuses(403, "/cam/key/publish", wstest.From("127.0.8.2"))
+	s.receive("cam", "key", wstest.From("127.0.8.2")).Sync()
+}
+
 // A body that is announced and never comes holds up no answer.
 func TestBodiesThatNeverCome(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,11 @@
 package engine
 
 import (
+	"bytes"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 
 	"ws-stream-server/engine/wstest"
@@ -55,4 +60,77 @@ func TestWhatTLSSaysByItselfIsBounded(t *testing.T) {
 		t.Errorf("%d bytes wait, %d later", size, now)
 	}
 	rec.Close()
+}
+
+// A client may ask for a new key whenever it likes (RFC 8446, 4.6.3), and TLS
+// answers by itself, on the poller, while the drainer seals packets. Go's client
+// never asks; openssl does on the line "K".
+func TestKeyUpdatesOverTLS(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed")
+	}
+	s := newTestServer(t, withTLS(t))
+	pub := s.publish("cam", "key")
+	cmd := exec.Command(openssl, "s_client", "-connect", s.tlsAddr, "-tls1_3")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &output{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	say := func(what string) {
+		t.Helper()
+		if _, err := io.WriteString(in, what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	eventually(t, "openssl shows the answer", func() bool { return out.count("101 Switching") == 1 })
+
+	const rounds, each = 5, 200
+	for i := range rounds {
+		sent := make(chan error, 1)
+		go func() { // packets before, during and after the change
+			for range each {
+				if err := pub.SendE(wstest.Binary, []byte(strings.Repeat("x", 1000)+"|packet|")); err != nil {
+					sent <- err
+					return
+				}
+			}
+			sent <- nil
+		}()
+		say("K\n")
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "openssl has changed its key", func() bool { return out.count("KEYUPDATE") == i+1 })
+		eventually(t, "openssl shows every packet", func() bool { return out.count("|packet|") == (i+1)*each })
+	}
+}
+
+// output is what a program prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) count(s string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Count(o.b.Bytes(), []byte(s))
 }
