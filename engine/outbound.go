@@ -6,6 +6,10 @@ import (
 	"ws-stream-server/engine/frame"
 )
 
+// maxPongs is how many bytes of answers to pings wait for a socket, before the
+// newest one replaces them.
+const maxPongs = 2 << 10
+
 // Bits of session.pending.
 const (
 	sendPong  uint32 = 1 << iota
@@ -68,8 +72,8 @@ func (s *session) flushLocked() bool {
 	buf := bytebufferpool.Get()
 	defer bytebufferpool.Put(buf)
 	if bits&sendPong != 0 {
-		if p := s.pong.Swap(nil); p != nil {
-			buf.B = frame.AppendFrame(buf.B, frame.Pong, *p)
+		if p := s.pongs.Swap(nil); p != nil {
+			buf.B = append(buf.B, *p...)
 		}
 	}
 	if bits&sendBeat != 0 {
@@ -148,10 +152,17 @@ func (s *session) written(n int) {
 	}
 }
 
-// answerPing has the newest ping answered. payload is copied. Called on the poller.
+// answerPing has a ping answered. As long as nothing can be written, answers wait
+// up to maxPongs bytes; then the newest one takes the place of all (RFC 6455, 5.5.3
+// asks for no more). payload is copied. Called on the poller.
 func (s *session) answerPing(payload []byte) {
-	p := append([]byte(nil), payload...)
-	s.pong.Store(&p)
+	waiting := s.pongs.Swap(nil) // only flushLocked takes beside us
+	var b []byte
+	if waiting != nil && len(*waiting) < maxPongs {
+		b = *waiting
+	}
+	b = frame.AppendFrame(b, frame.Pong, payload)
+	s.pongs.Store(&b)
 	s.raise(sendPong)
 }
 

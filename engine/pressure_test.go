@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"ws-stream-server/engine/wstest"
@@ -225,4 +226,47 @@ func TestTheLowestSequenceRisesWithTheSlowest(t *testing.T) {
 	}
 	rec.Close()
 	eventually(t, "nobody wants anything", func() bool { return ps.ch.lowest() == math.MaxUint64 })
+}
+
+// Pings that come while somebody else writes are answered one by one, in order;
+// of a flood of them the newest is, and little is kept.
+func TestPingsThatComeWhileSomebodyWrites(t *testing.T) {
+	for _, n := range []int{10, 1000} {
+		t.Run(fmt.Sprintf("pings=%d", n), func(t *testing.T) {
+			s := newTestServer(t)
+			rec := s.receive("cam", "key", wstest.Patience(patience))
+			rs := s.session(rec)
+			payload := func(i int) string { return fmt.Sprintf("%0100d", i) }
+			func() {
+				rs.mu.Lock()
+				defer rs.mu.Unlock()
+				for i := range n {
+					rec.Send(wstest.Ping, []byte(payload(i)))
+				}
+				eventually(t, "the last ping was read", func() bool {
+					b := rs.pongs.Load()
+					return b != nil && strings.HasSuffix(string(*b), payload(n-1))
+				})
+				if kept := len(*rs.pongs.Load()); kept > maxPongs+127 {
+					t.Errorf("%d bytes of answers are kept", kept)
+				}
+			}()
+			rs.flushPending()
+			last := -1
+			for last < n-1 {
+				m, err := rec.NextFrame(patience)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var i int
+				if _, err := fmt.Sscanf(string(m.Payload), "%d", &i); err != nil || m.Op != wstest.Pong || i <= last {
+					t.Fatalf("got %v after the answer to ping %d", m, last)
+				}
+				if n == 10 && i != last+1 {
+					t.Errorf("ping %d was not answered", last+1)
+				}
+				last = i
+			}
+		})
+	}
 }

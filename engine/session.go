@@ -63,9 +63,9 @@ type session struct {
 	halfClosed bool // the sending side is shut down
 
 	// Atomic: what waits to be written at the next frame boundary (send* bits),
-	// and the newest ping's payload.
+	// and the answers to pings, frames that belong to whoever swaps them out.
 	pending atomic.Uint32
-	pong    atomic.Pointer[[]byte]
+	pongs   atomic.Pointer[[]byte]
 
 	// Atomic. unsent is what nbio was given and the kernel has not taken; the
 	// socket is free at 0. It is 1 from the start to the hand-over. writing is set
