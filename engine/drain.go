@@ -208,10 +208,8 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 	if s.gone.Load() {
 		return false, false
 	}
-	if m.cur.Overrun() && s.ending.Load() == 0 {
+	if m.cur.Overrun() { // asked once: the writer may drop the segment between two looks
 		s.end(slowReceiver)
-	}
-	if m.cur.Overrun() {
 		m.cur.Detach()
 	}
 	if !s.free() {

@@ -134,22 +134,32 @@ func (s *session) write(b []byte) {
 		return
 	}
 	s.unsent.Store(int64(len(b)))
-	s.writing.Store(true)
+	s.writing.Add(1)
 	beforeWrite(s.conn)
 	_, _ = s.conn.Write(b) // an error closes the connection: closed will run
-	s.writing.Store(false)
+	s.writing.Add(1)
 }
 
 // written is nbio's news that the kernel took n bytes. It runs under the
 // connection's lock, on the goroutine that writes or on the poller: it counts,
 // marks and wakes.
 func (s *session) written(n int) {
-	if s.unsent.Add(-int64(n)) == 0 && !s.writing.Load() {
-		// The poller has written the rest. Whoever wrote the beginning looks at
-		// unsent after it has reset writing, and sees 0 if this was earlier.
+	before := s.writing.Load()
+	if s.unsent.Add(-int64(n)) != 0 {
+		return
+	}
+	if byPoller(before, s.writing.Load()) {
 		s.progress.Store(s.srv.now())
 		s.wakeOwner()
 	}
+}
+
+// byPoller decides whether news that nothing is unsent came from the poller, which
+// has written the rest, and not out of a Write under way, whose caller looks for
+// itself. It is given session.writing before and after unsent became 0: from then
+// on another Write may begin, and that one knows nothing of the backlog.
+func byPoller(before, after uint32) bool {
+	return after&1 == 0 || after != before
 }
 
 // answerPing has a ping answered. As long as nothing can be written, answers wait

@@ -3,10 +3,15 @@ package engine
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"ws-stream-server/engine/wstest"
+	"ws-stream-server/ring"
 )
 
 // stall connects a receiver that takes nothing and publishes until its socket is
@@ -174,6 +179,72 @@ func TestASuspendedPassHoldsUpNobody(t *testing.T) {
 		}
 		for j := from; j <= n; j++ {
 			c.WantPacket(numbered(j, 1000))
+		}
+	}
+}
+
+// Who empties a socket while another one begins to write to it wakes the group all
+// the same; news out of a Write itself wakes nobody.
+func TestWhoSaysThatNothingIsUnsent(t *testing.T) {
+	for _, c := range []struct {
+		before, after uint32
+		want          bool
+		what          string
+	}{
+		{0, 0, true, "no Write is under way"},
+		{1, 1, false, "out of a Write"},
+		{1, 2, true, "the Write has ended between"},
+		{2, 3, true, "another one has begun between"},
+		{1, 3, true, "one has ended and another one begun between"},
+		{math.MaxUint32, math.MaxUint32, false, "out of a Write, at the counter's end"},
+		{math.MaxUint32, 0, true, "the Write has ended between, at the counter's end"},
+	} {
+		if got := byPoller(c.before, c.after); got != c.want {
+			t.Errorf("%s: %v, wanted %v", c.what, got, c.want)
+		}
+	}
+}
+
+// A receiver that the ring leaves behind while a pass looks at it is ended, each
+// time: never detached and forgotten. Its socket is never free here.
+func TestWhoIsOverrunIsEnded(t *testing.T) {
+	srv := newServer(t, Config{ReceiverLagMB: 1, MaxMessageMB: 1})
+	srv.drainers = []*drainer{newDrainer()}
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) && !t.Failed(); {
+		ch := &Channel{srv: srv, name: "cam", publisher: &session{}}
+		ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
+		var all []*session
+		for range 500 {
+			s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
+			s.ch = ch
+			all = append(all, s)
+			ch.admit(s)
+		}
+		g := (*ch.groups.Load())[0]
+		var full atomic.Bool
+		var passing sync.WaitGroup
+		passing.Go(func() {
+			for last := false; !last; {
+				last = full.Load()
+				g.passing.Lock()
+				g.pass(srv.now())
+				g.passing.Unlock()
+			}
+		})
+		for range 500 {
+			ch.ring.Reserve(32 << 10)
+			ch.ring.Commit(0)
+		}
+		full.Store(true)
+		passing.Wait()
+		for i := range g.members {
+			m := &g.members[i]
+			if m.s.ending.Load() == 0 && !m.cur.More() {
+				t.Errorf("receiver %d has nothing to read at %d of %d, and is not ended", i, m.cur.Seq(), ch.ring.Head())
+			}
+		}
+		for _, s := range all {
+			srv.closing.remove(s)
 		}
 	}
 }

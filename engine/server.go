@@ -221,8 +221,9 @@ func (srv *Server) endAll(ctx context.Context) int {
 				}
 			}
 		}
+		idle := srv.front.idle() // before the count: a handshake under way may still add one
 		left := srv.roster.size()
-		if left == 0 && srv.front.idle() {
+		if left == 0 && idle {
 			return 0
 		}
 		select {

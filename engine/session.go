@@ -68,12 +68,13 @@ type session struct {
 	pongs   atomic.Pointer[[]byte]
 
 	// Atomic. unsent is what nbio was given and the kernel has not taken; the
-	// socket is free at 0. It is 1 from the start to the hand-over. writing is set
-	// by the lock's holder around nbio's Write.
+	// socket is free at 0. It is 1 from the start to the hand-over. writing counts
+	// the beginnings and the ends of nbio's Write: odd while one is under way. Only
+	// the write lock's holder raises it.
 	// skipped is set by a pass that found the socket taken: whoever frees it wakes
 	// the group.
 	unsent  atomic.Int64
-	writing atomic.Bool
+	writing atomic.Uint32
 	skipped atomic.Bool
 
 	// Atomic, any goroutine.

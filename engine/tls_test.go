@@ -2,11 +2,14 @@ package engine
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
+	"net"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -32,6 +35,36 @@ func TestAViolationOverTLSIsToldThoughTheClientSendsOn(t *testing.T) {
 		pub.Close()
 		eventually(t, "it is gone", func() bool { return s.roster.size() == 0 })
 	}
+}
+
+// A client that has ended TLS and goes on sending is cut off like a silent one: it
+// has no place of its address any more.
+func TestAfterTheEndOfTLSNothingKeepsAConnection(t *testing.T) {
+	s := newTestServer(t, withTLS(t))
+	tcp, err := net.Dial("tcp", s.tlsAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	trust := s.trust.Clone()
+	trust.ServerName = "127.0.0.1"
+	c := tls.Client(tcp, trust)
+	_, err = io.WriteString(c, "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is a session", func() bool { return s.roster.size() == 1 })
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_ = tcp.SetDeadline(time.Time{}) // crypto/tls lets nothing more be written
+	eventually(t, "it is gone, whatever it sends", func() bool {
+		_, _ = tcp.Write([]byte{0})
+		return s.roster.size() == 0
+	})
 }
 
 // What TLS has to say by itself to a client that does not listen is bounded.

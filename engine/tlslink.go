@@ -149,8 +149,7 @@ func (t *tlsLink) read(s *session) (r reason, code uint16) {
 			return r, code
 		default: // the client's close_notify, or records that are none
 			s.in.deaf = true
-			if r == notEnded {
-				s.clientDone.Store(true)
+			if r == notEnded && !s.clientDone.Swap(true) {
 				r, code = clientGone, 0
 			}
 			return r, code
