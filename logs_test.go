@@ -137,6 +137,7 @@ func TestLogRequests(t *testing.T) {
 	n := len(lines(s.logs()))
 
 	s = startServer(t, "LOG_REQUESTS=NO")
+	s.wantLog("started") // the log comes through a pipe
 	before := len(lines(s.logs()))
 	for range 10 {
 		talk(s)
