@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// group is the receivers of one channel that one drainer serves.
+type group struct {
+	// Static after construction.
+	ch      *Channel
+	drainer *drainer
+
+	// Atomic.
+	dirty atomic.Bool   // queued, or about to look at the head
+	size  atomic.Int32  // receivers, also those in joining
+	low   atomic.Uint64 // lowest sequence a receiver wants; stored under mu
+
+	// Guarded by mu, which is held for moments only.
+	mu      sync.Mutex
+	joining []member
+
+	// Guarded by passing: held during a pass.
+	passing sync.Mutex
+	members []member
+}
+
+func newGroup(ch *Channel, d *drainer) *group {
+	g := &group{ch: ch, drainer: d}
+	g.low.Store(math.MaxUint64)
+	return g
+}
+
+// add gives a receiver a place, starting at the ring's join point. It is not
+// written to before its hand-over. Any goroutine.
+func (g *group) add(s *session) {
+	g.size.Add(1)
+	g.mu.Lock()
+	cur := g.ch.ring.Join(func(seq uint64) {
+		if seq < g.low.Load() {
+			g.low.Store(seq)
+		}
+	})
+	g.joining = append(g.joining, member{s, cur})
+	s.group.Store(g) // before a pass can take it out again
+	g.mu.Unlock()
+}
+
+// wake marks the group dirty and wakes its drainer; a group is queued once. Any
+// goroutine.
+func (g *group) wake() {
+	if !g.dirty.Load() && !g.dirty.Swap(true) {
+		g.drainer.add(g)
+	}
+}
+
+// run is the group's turn on its drainer.
+func (g *group) run() {
+	g.passing.Lock()
+	again := g.pass(g.ch.srv.now())
+	g.passing.Unlock()
+	if again {
+		g.wake()
+	}
+}
+
+// tryPass makes a pass on this goroutine, false if another one is at it.
+func (g *group) tryPass(now int64) bool {
+	if !g.passing.TryLock() {
+		return false
+	}
+	again := g.pass(now)
+	g.passing.Unlock()
+	if again {
+		g.wake()
+	}
+	return true
+}
+
+// pass serves every receiver of the group once, from its cursor to the head, and
+// reports whether one that could have taken more used up its budget. The caller
+// holds passing.
+func (g *group) pass(now int64) (again bool) {
+	g.dirty.Store(false) // before the head is read: what comes later wakes anew
+	g.mu.Lock()
+	g.members = append(g.members, g.joining...)
+	clear(g.joining)
+	g.joining = g.joining[:0]
+	g.mu.Unlock()
+
+	over := g.ch.ring.Ended() // before the last packets are read
+	low := uint64(math.MaxUint64)
+	for i := 0; i < len(g.members); {
+		m := &g.members[i]
+		stays, more := m.drain(over, now)
+		again = again || more
+		if stays {
+			low = min(low, m.cur.Seq())
+			i++
+			continue
+		}
+		last := len(g.members) - 1
+		s := m.s
+		g.members[i] = g.members[last]
+		g.members[last] = member{}
+		g.members = g.members[:last]
+		g.size.Add(-1)
+		s.group.Store(nil)
+		s.run() // what came while the group was still its owner
+	}
+
+	g.mu.Lock()
+	for i := range g.joining {
+		low = min(low, g.joining[i].cur.Seq())
+	}
+	g.low.Store(low)
+	g.mu.Unlock()
+	return again
+}
