@@ -31,7 +31,7 @@ func startOurs(b *testing.B) broadcaster {
 	port := freePort(b)
 	srv, err := engine.New(engine.Config{
 		HTTPPort: port, BindAddress: "127.0.0.1", IDMaxLength: 128,
-		GOPCacheSizeMB: 0, MaxMessageMB: 64, ReceiverLagMB: 64,
+		GOPCacheSizeMB: 0, MaxMessageMB: 64, ReceiverLagMB: 64, DrainRestMS: 10,
 	}, engine.Options{Version: "bench", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()})
 	if err != nil {
 		b.Fatal(err)

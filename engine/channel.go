@@ -146,7 +146,7 @@ func (ch *Channel) lowest() uint64 {
 	return low
 }
 
-// wake has the receivers served: packets were published, or the stream has ended.
+// wake has the receivers served: packets were published.
 // Any goroutine; a few receivers are served at once, on this goroutine.
 func (ch *Channel) wake(now int64) {
 	p := ch.groups.Load()
@@ -157,17 +157,18 @@ func (ch *Channel) wake(now int64) {
 	if len(groups) == 1 && groups[0].size.Load() <= inPlace && groups[0].tryPass(now) {
 		return
 	}
-	ch.wakeDrainers()
+	for _, g := range groups {
+		if g.size.Load() > 0 {
+			g.wakeLive()
+		}
+	}
 }
 
-// wakeDrainers is wake without a write on this goroutine.
+// wakeDrainers has the receivers served without a write on this goroutine, and not
+// put off: the stream has ended.
 func (ch *Channel) wakeDrainers() {
-	p := ch.groups.Load()
-	if p == nil {
-		return
-	}
-	for _, g := range *p {
-		if g.size.Load() > 0 {
+	if p := ch.groups.Load(); p != nil {
+		for _, g := range *p {
 			g.wake()
 		}
 	}

@@ -21,6 +21,8 @@
 //	member.drainLocked                  one write of everything from its cursor to the
 //	session.write                       head, straight from the ring's memory
 //
+// After a pass a group rests as long as the pass took, at most DRAIN_REST_MS, unless
+// it is woken by more than new packets: what comes meanwhile is written together.
 // A channel with one or two receivers is drained by the publisher's poller, in
 // Channel.wake: waking a drainer would cost more.
 //

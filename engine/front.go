@@ -107,6 +107,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength); ok {
 		f.shaking.Add(1)
+		defer f.srv.shaken.Add(1)
 		defer f.shaking.Add(-1)
 		status := f.shake(w, r, t, addr)
 		f.logRequest(r, addr, status, slog.String("channel", t.channel), slog.String("kind", t.kind.String()))

@@ -13,13 +13,18 @@ type group struct {
 	drainer *drainer
 
 	// Atomic.
-	dirty atomic.Bool   // queued, or about to look at the head
-	size  atomic.Int32  // receivers, also those in joining
-	low   atomic.Uint64 // lowest sequence a receiver wants; stored under mu
+	dirty   atomic.Bool   // queued or resting, or about to look at the head
+	urgent  atomic.Bool   // woken by more than new packets: it does not rest
+	resting atomic.Bool   // dirty, and left until its rest is over
+	size    atomic.Int32  // receivers, also those in joining
+	low     atomic.Uint64 // lowest sequence a receiver wants; stored under mu
 
 	// Guarded by mu, which is held for moments only.
 	mu      sync.Mutex
 	joining []member
+
+	// Owned by the drainer.
+	rested int64 // Server.now when the group has rested from its last pass
 
 	// Guarded by passing: held during a pass.
 	passing sync.Mutex
@@ -47,22 +52,46 @@ func (g *group) add(s *session) {
 	g.mu.Unlock()
 }
 
-// wake marks the group dirty and wakes its drainer; a group is queued once. Any
-// goroutine.
-func (g *group) wake() {
+// wakeLive marks the group dirty, for there are new packets, and wakes its drainer;
+// a group is queued once. Any goroutine.
+func (g *group) wakeLive() {
 	if !g.dirty.Load() && !g.dirty.Swap(true) {
 		g.drainer.add(g)
 	}
 }
 
+// wake is wakeLive for whatever else is to be done: it is not put off. Any
+// goroutine.
+func (g *group) wake() {
+	g.urgent.Store(true)
+	if !g.dirty.Swap(true) || g.resting.Swap(false) {
+		g.drainer.add(g)
+	}
+}
+
 // run is the group's turn on its drainer.
+//
+// The policy: a group rests after a pass for as long as the pass took, the longest
+// rest at most, so that packets that come faster are written together. At low
+// rates nothing comes meanwhile, and nothing is put off.
 func (g *group) run() {
+	now := g.ch.srv.now()
+	if now < g.rested && !g.urgent.Load() {
+		g.resting.Store(true)
+		if !g.urgent.Load() || !g.resting.Swap(false) {
+			g.drainer.rest(g, now)
+			return
+		}
+	}
+	g.urgent.Store(false)
 	g.passing.Lock()
-	again := g.pass(g.ch.srv.now())
+	again := g.pass(now)
 	g.passing.Unlock()
 	if again {
 		g.wake()
 	}
+	end := g.ch.srv.now()
+	g.rested = end + g.ch.srv.rest(end-now)
 }
 
 // tryPass makes a pass on this goroutine, false if another one is at it.

@@ -75,6 +75,7 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var buf []*session
+	var tidy tidier
 	for shard := 0; ; shard = (shard + 1) % rosterShards {
 		select {
 		case <-tick.C:
@@ -94,6 +95,7 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 			s.look(now)
 		}
 		clear(buf)
+		tidy.look(srv.shaken.Load())
 	}
 }
 

@@ -195,7 +195,7 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 		return 0
 	}
 	for {
-		n, err := syscall.Write(c.Hash(), b)
+		n, err := rawWrite(c.Hash(), b)
 		if err != syscall.EINTR {
 			return max(n, 0)
 		}

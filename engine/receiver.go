@@ -1,6 +1,10 @@
 package engine
 
-import "ws-stream-server/ring"
+import (
+	"time"
+
+	"ws-stream-server/ring"
+)
 
 const (
 	// directPiece is the most of one write to a plain socket, in bytes; the packets
@@ -18,6 +22,9 @@ const (
 	// passBudget is what a receiver gets in one pass before the next one has its
 	// turn, in bytes, so that one far behind cannot starve those that are live.
 	passBudget = 512 << 10
+
+	// shortPass is a pass after which it is not worth to rest: a timer is no finer.
+	shortPass = 250 * time.Microsecond
 )
 
 // member is a receiver in its group.

@@ -50,6 +50,7 @@ type Server struct {
 	// Atomic.
 	next     atomic.Uint32 // drainer of the next group
 	stopping atomic.Bool   // Shutdown has begun
+	shaken   atomic.Int64  // handshakes that are over, whatever the answer
 
 	stop    chan struct{} // closed to end the goroutines that work counts
 	working sync.WaitGroup
@@ -76,6 +77,15 @@ func (srv *Server) now() int64 { return int64(time.Since(srv.epoch)) }
 // nextDrainer spreads groups over the drainers.
 func (srv *Server) nextDrainer() *drainer {
 	return srv.drainers[int(srv.next.Add(1)%uint32(len(srv.drainers)))]
+}
+
+// rest returns how long a group rests after a pass that took so long, in
+// nanoseconds.
+func (srv *Server) rest(took int64) int64 {
+	if took < int64(shortPass) {
+		return 0
+	}
+	return min(took, int64(srv.cfg.DrainRestMS)*int64(time.Millisecond))
 }
 
 // endOfStream returns why a receiver that has everything is closed.

@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// A group rests as long as its pass took, not after a short one, and never longer
+// than DRAIN_REST_MS says.
+func TestHowLongAGroupRests(t *testing.T) {
+	for _, c := range []struct {
+		setting    int
+		took, want time.Duration
+	}{
+		{10, 0, 0}, {10, shortPass - 1, 0}, {10, shortPass, shortPass},
+		{10, 3 * time.Millisecond, 3 * time.Millisecond},
+		{10, 10 * time.Millisecond, 10 * time.Millisecond}, {10, time.Hour, 10 * time.Millisecond},
+		{0, 3 * time.Millisecond, 0}, {1, 3 * time.Millisecond, time.Millisecond},
+	} {
+		srv := &Server{cfg: Config{DrainRestMS: c.setting}}
+		if got := time.Duration(srv.rest(int64(c.took))); got != c.want {
+			t.Errorf("DRAIN_REST_MS=%d, a pass of %v: rests %v, wanted %v", c.setting, c.took, got, c.want)
+		}
+	}
+}
+
+// restFor is a task that has a group rest from now on.
+type restFor struct {
+	g    *group
+	long time.Duration
+	done chan struct{}
+}
+
+func (r restFor) run() {
+	r.g.rested = r.g.ch.srv.now() + int64(r.long)
+	close(r.done)
+}
+
+// putToRest returns when the group rests, and a new packet will not wake it.
+func putToRest(g *group, long time.Duration) {
+	r := restFor{g, long, make(chan struct{})}
+	g.drainer.add(r)
+	<-r.done
+}
+
+// A packet that comes while the group rests is written when the rest is over. What
+// is more than a packet ends the rest: a joiner, and the publisher's end.
+func TestARestPutsOffPacketsOnly(t *testing.T) {
+	s := newTestServer(t)
+	pub := s.publish("cam", "key")
+	var clients []*wstest.Conn
+	for range inPlace + 1 { // more than the poller serves itself
+		clients = append(clients, s.receive("cam", "key"))
+	}
+	g := (*s.session(pub).ch.groups.Load())[0]
+	for _, c := range clients {
+		s.session(c)
+		c.Sync()
+	}
+	next := 0
+	send := func() []byte {
+		p := numbered(next, 1000)
+		next++
+		pub.Send(wstest.Binary, p)
+		return p
+	}
+	everyoneGets := func(p []byte) {
+		t.Helper()
+		for _, c := range clients {
+			c.WantPacket(p)
+		}
+	}
+
+	putToRest(g, 30*time.Millisecond)
+	everyoneGets(send())
+
+	putToRest(g, time.Hour)
+	p := send()
+	eventually(t, "the group rests", g.resting.Load)
+	joiner := s.receive("cam", "key")
+	everyoneGets(p)
+	for i := range next {
+		joiner.WantPacket(numbered(i, 1000))
+	}
+	clients = append(clients, joiner)
+
+	putToRest(g, time.Hour)
+	p = send()
+	eventually(t, "the group rests", g.resting.Load)
+	pub.SendClose(1000, "")
+	everyoneGets(p)
+	for _, c := range clients {
+		c.WantClose(1000)
+	}
+}
