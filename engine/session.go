@@ -23,18 +23,50 @@ import (
 // to a poller, ended for a reason, closed. end may come from any goroutine at any
 // of these moments; closed runs once, when the connection is gone.
 type session struct {
+	// What a pass looks at comes first: with a thousand receivers each cache line
+	// of it is fetched anew each time.
+
+	// Guarded by mu, the write lock: exactly one goroutine at a time writes.
+	mu         sync.Mutex
+	mid        bool // a packet was begun and not finished: no control frame may follow
+	closeSent  bool // the close frame was handed over: nothing follows
+	halfClosed bool // the sending side is shut down
+
+	kind kind // static after construction
+
+	// Atomic. unsent is what nbio was given and the kernel has not taken; the
+	// socket is free at 0. It is 1 from the start to the hand-over. writing counts
+	// the beginnings and the ends of nbio's Write: odd while one is under way. Only
+	// the write lock's holder raises it.
+	// skipped is set by a pass that found the socket taken: whoever frees it wakes
+	// the group.
+	skipped atomic.Bool
+	unsent  atomic.Int64
+	writing atomic.Uint32
+
+	// Atomic: what waits to be written at the next frame boundary (send* bits).
+	pending atomic.Uint32
+
+	// Atomic, any goroutine.
+	ending atomic.Uint32 // reason in the low half, close code in the high one
+	gone   atomic.Bool   // closed has run
+
+	// Set before the poller knows the connection, then static.
+	conn *nbio.Conn
+	tls  *tlsLink // nil: plain
+
+	// Atomic, Server.now: the last packet bytes taken, the last byte received.
+	progress, life atomic.Int64
+
 	// Static after construction.
 	srv   *Server
 	name  string // of the channel
 	key   string
 	addr  netip.AddrPort
 	began int64 // Server.now
-	kind  kind
 
 	// Set before the poller knows the connection, then static.
-	conn  *nbio.Conn
-	early *early   // owned by the poller from the hand-over on
-	tls   *tlsLink // nil: plain
+	early *early // owned by the poller from the hand-over on
 	ch    *Channel
 	grant *auth.Grant // publishers only
 	ring  *ring.Ring  // publishers only; nil: it was ended before its start
@@ -56,38 +88,15 @@ type session struct {
 	// Guarded by in.mu: what the client sends.
 	in inbound
 
-	// Guarded by mu, the write lock: exactly one goroutine at a time writes.
-	mu         sync.Mutex
-	mid        bool // a packet was begun and not finished: no control frame may follow
-	closeSent  bool // the close frame was handed over: nothing follows
-	halfClosed bool // the sending side is shut down
-
-	// Atomic: what waits to be written at the next frame boundary (send* bits),
-	// and the answers to pings, frames that belong to whoever swaps them out.
-	pending atomic.Uint32
-	pongs   atomic.Pointer[[]byte]
-
-	// Atomic. unsent is what nbio was given and the kernel has not taken; the
-	// socket is free at 0. It is 1 from the start to the hand-over. writing counts
-	// the beginnings and the ends of nbio's Write: odd while one is under way. Only
-	// the write lock's holder raises it.
-	// skipped is set by a pass that found the socket taken: whoever frees it wakes
-	// the group.
-	unsent  atomic.Int64
-	writing atomic.Uint32
-	skipped atomic.Bool
+	// Atomic: the answers to pings, frames that belong to whoever swaps them out.
+	pongs atomic.Pointer[[]byte]
 
 	// Atomic, any goroutine.
 	group      atomic.Pointer[group] // nil: not (or no longer) drained
 	queued     atomic.Bool           // in a drainer's queue by itself
 	handed     atomic.Bool           // the poller knows the connection
-	ending     atomic.Uint32         // reason in the low half, close code in the high one
 	clientDone atomic.Bool           // the client's close frame came
 	slotFreed  atomic.Bool
-	gone       atomic.Bool // closed has run
-
-	// Atomic, Server.now: the last byte received, the last packet bytes taken.
-	life, progress atomic.Int64
 }
 
 // inbound is what a session has received and not used up.
