@@ -39,7 +39,7 @@ func BenchmarkFanOut(b *testing.B) {
 		name  string
 		start func(*testing.B) broadcaster
 	}{
-		{"ours", startOurs}, {"floor", startFloor}, {"goroutines", startGoroutines},
+		{"ours", func(b *testing.B) broadcaster { return startOurs(b) }}, {"floor", startFloor}, {"goroutines", startGoroutines},
 	}
 	for _, receivers := range []int{1, 100, 1000} {
 		for _, size := range []int{200, 1 << 10, 16 << 10} {

@@ -22,17 +22,23 @@ type ours struct {
 	conns []*wstest.Conn
 }
 
-func startOurs(b *testing.B) broadcaster {
+const patience = 30 * time.Second
+
+func startOurs(b *testing.B, change ...func(*engine.Options)) *ours {
 	b.Helper()
 	filter, err := netfilter.New(netfilter.Config{MaxIPConcurrentConnections: 0})
 	if err != nil {
 		b.Fatal(err)
 	}
 	port := freePort(b)
+	opts := engine.Options{Version: "bench", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()}
+	for _, f := range change {
+		f(&opts)
+	}
 	srv, err := engine.New(engine.Config{
 		HTTPPort: port, BindAddress: "127.0.0.1", IDMaxLength: 128,
 		GOPCacheSizeMB: 0, MaxMessageMB: 64, ReceiverLagMB: 64, DrainRestMS: 10,
-	}, engine.Options{Version: "bench", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()})
+	}, opts)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -107,6 +107,10 @@ func (s *session) appendClose(b []byte) []byte {
 // TLS cannot take records back, so of a TLS session's b, a piece at the most,
 // everything is used.
 func (s *session) writePackets(b []byte) (used int) {
+	if sink := s.srv.sink; sink != nil {
+		sink(b)
+		return len(b)
+	}
 	if s.tls != nil {
 		s.write(b)
 		return len(b)

@@ -25,6 +25,10 @@ type Options struct {
 	Log     *slog.Logger // must not block
 	Filter  *netfilter.Filter
 	Auth    auth.Authorizer
+
+	// Sink takes packets in the place of the receivers' sockets, from several
+	// goroutines at once: for benchmarks of everything but the kernel. nil: sockets.
+	Sink func(b []byte)
 }
 
 // Server is the streaming server: listeners, pollers, drainers and channels.
@@ -35,6 +39,7 @@ type Server struct {
 	log      *slog.Logger
 	filter   *netfilter.Filter
 	auth     auth.Authorizer
+	sink     func(b []byte) // see Options
 	epoch    time.Time
 	poison   bool // tests: overwrite buffers that nobody may look at any more
 	cert     *certificate
@@ -58,7 +63,7 @@ type Server struct {
 
 // New returns a server that listens to nothing yet.
 func New(cfg Config, o Options) (*Server, error) {
-	srv := &Server{cfg: cfg, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, epoch: time.Now(), stop: make(chan struct{})}
+	srv := &Server{cfg: cfg, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
 	if cfg.TLS() {
