@@ -107,41 +107,45 @@ func (s *session) appendClose(b []byte) []byte {
 // TLS cannot take records back, so of a TLS session's b, a piece at the most,
 // everything is used.
 func (s *session) writePackets(b []byte) (used int) {
-	if sink := s.srv.sink; sink != nil {
+	switch sink := s.srv.sink; {
+	case sink != nil:
 		sink(b)
-		return len(b)
-	}
-	if s.tls != nil {
+	case s.tls != nil:
 		s.write(b)
-		return len(b)
+	default:
+		return s.push(b, keptPiece)
 	}
-	// Fast path: straight from the ring to the kernel, nothing is copied.
-	used = writeDirect(s.conn, b)
-	if used == len(b) {
-		return used
-	}
-	// Slow path: the socket is full.
-	rest := b[used:min(used+keptPiece, len(b))]
-	s.write(rest)
-	return used + len(rest)
+	return len(b)
 }
 
-// write hands b over to nbio, sealed if the session speaks TLS. b may be used again
-// when write returns. The caller holds the write lock, and the socket is free.
+// write writes all of b, sealed if the session speaks TLS. b may be used again when
+// write returns. The caller holds the write lock, and the socket is free.
 func (s *session) write(b []byte) {
 	if s.tls != nil {
 		sealed := s.tls.seal(b, s.closeSent)
 		defer s.tls.sealed(sealed)
 		b = sealed.B
 	}
-	if len(b) == 0 {
-		return
+	s.push(b, len(b))
+}
+
+// push writes b to the socket, and of what the socket does not take gives nbio as
+// much as it is to keep, in bytes. It returns how much of b was used; b is not kept.
+// The caller holds the write lock, and the socket is free.
+func (s *session) push(b []byte, keep int) (used int) {
+	// Fast path: to the kernel, and nothing is copied.
+	used = writeDirect(s.conn, b)
+	if used == len(b) {
+		return used
 	}
-	s.unsent.Store(int64(len(b)))
+	// Slow path: the socket is full.
+	rest := b[used:min(used+keep, len(b))]
+	s.unsent.Store(int64(len(rest)))
 	s.writing.Add(1)
 	beforeWrite(s.conn)
-	_, _ = s.conn.Write(b) // an error closes the connection: closed will run
+	_, _ = s.conn.Write(rest) // an error closes the connection: closed will run
 	s.writing.Add(1)
+	return used + len(rest)
 }
 
 // written is nbio's news that the kernel took n bytes. It runs under the

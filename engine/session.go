@@ -32,7 +32,9 @@ type session struct {
 	closeSent  bool // the close frame was handed over: nothing follows
 	halfClosed bool // the sending side is shut down
 
-	kind kind // static after construction
+	// Static after construction.
+	kind kind
+	srv  *Server
 
 	// Atomic. unsent is what nbio was given and the kernel has not taken; the
 	// socket is free at 0. It is 1 from the start to the hand-over. writing counts
@@ -59,7 +61,6 @@ type session struct {
 	progress, life atomic.Int64
 
 	// Static after construction.
-	srv   *Server
 	name  string // of the channel
 	key   string
 	addr  netip.AddrPort
