@@ -61,7 +61,9 @@ func drain(b *testing.B, receivers int, write func()) {
 	round := int64(receivers) * int64(frame.HeaderSize(size)+size) // bytes of an operation
 	var written atomic.Int64
 	done := make(chan struct{}, 1)
-	o := startOurs(b, func(o *engine.Options) {
+	s := &stage{tb: b}
+	defer s.close()
+	o := startOurs(b, s, nil, 0, func(o *engine.Options) {
 		o.Sink = func(packet []byte) {
 			write()
 			if written.Add(int64(len(packet)))%round == 0 {
@@ -69,15 +71,24 @@ func drain(b *testing.B, receivers int, write func()) {
 			}
 		}
 	})
+	pub := o.publisher(b, s, "bench", size)
 	for range receivers {
-		o.receive(b)
+		c, _, err := o.receive("bench")
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.later(func() { hangUp(c) })
 	}
-	packet := make([]byte, size)
-	for b.Loop() {
-		o.publish(b, packet)
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for seq := uint64(0); b.Loop(); seq++ {
+		if err := pub.publish(seq, false); err != nil {
+			b.Fatal(err)
+		}
+		deadline.Reset(patience)
 		select {
 		case <-done:
-		case <-time.After(patience):
+		case <-deadline.C:
 			b.Fatalf("%d of %d bytes were written", written.Load()%round, round)
 		}
 	}

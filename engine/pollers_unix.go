@@ -194,12 +194,7 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 	if closed, _ := c.IsClosed(); closed {
 		return 0
 	}
-	for {
-		n, err := rawWrite(c.Hash(), b)
-		if err != syscall.EINTR {
-			return max(n, 0)
-		}
-	}
+	return writeSocket(c.Hash(), b)
 }
 
 // beforeWrite does nothing: writes never block here.

@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"syscall"
-	"unsafe"
-
 	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
 )
@@ -35,15 +32,4 @@ func inKernel(c *nbio.Conn) int64 {
 		return 0
 	}
 	return int64(n)
-}
-
-// rawWrite is write(2) to a socket that does not block, without telling Go's
-// scheduler: it would take the processor away from a write of more than 20 µs, and
-// the drainer would have to wait to get one back.
-func rawWrite(fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
 }

@@ -2,11 +2,7 @@
 
 package engine
 
-import (
-	"syscall"
-
-	"github.com/lesismal/nbio"
-)
+import "github.com/lesismal/nbio"
 
 // hungUp is not needed: with kqueue nbio closes nothing that is unread.
 func hungUp(*nbio.Conn) bool { return false }
@@ -14,6 +10,3 @@ func hungUp(*nbio.Conn) bool { return false }
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.
 func inKernel(*nbio.Conn) int64 { return 0 }
-
-// rawWrite is write(2).
-func rawWrite(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }
