@@ -146,9 +146,10 @@ func (ch *Channel) lowest() uint64 {
 	return low
 }
 
-// wake has the receivers served: packets were published.
-// Any goroutine; a few receivers are served at once, on this goroutine.
-func (ch *Channel) wake(now int64) {
+// wake has the receivers served: what was published grew from so many bytes to so
+// many. A few receivers are served at once, on this goroutine. Called on the
+// publisher's poller.
+func (ch *Channel) wake(now int64, from, to uint64) {
 	p := ch.groups.Load()
 	if p == nil {
 		return
@@ -159,7 +160,7 @@ func (ch *Channel) wake(now int64) {
 	}
 	for _, g := range groups {
 		if g.size.Load() > 0 {
-			g.wakeLive()
+			g.wakeLive(from, to)
 		}
 	}
 }

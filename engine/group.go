@@ -23,6 +23,10 @@ type group struct {
 	mu      sync.Mutex
 	joining []member
 
+	// Owned by the publisher's poller: the bytes that were published when the group
+	// became dirty.
+	gathers uint64
+
 	// Owned by the drainer.
 	rested int64 // Server.now when the group has rested from its last pass
 
@@ -52,11 +56,16 @@ func (g *group) add(s *session) {
 	g.mu.Unlock()
 }
 
-// wakeLive marks the group dirty, for there are new packets, and wakes its drainer;
-// a group is queued once. Any goroutine.
-func (g *group) wakeLive() {
-	if !g.dirty.Load() && !g.dirty.Swap(true) {
+// wakeLive marks the group dirty, for what was published grew from so many bytes to
+// so many, and wakes its drainer; a group is queued once. When enough for a good
+// write has gathered the rest is over. Called on the publisher's poller.
+func (g *group) wakeLive(from, to uint64) {
+	switch {
+	case !g.dirty.Swap(true):
+		g.gathers = from
 		g.drainer.add(g)
+	case to-g.gathers >= goodWrite && g.resting.Load():
+		g.wake()
 	}
 }
 
@@ -72,8 +81,9 @@ func (g *group) wake() {
 // run is the group's turn on its drainer.
 //
 // The policy: a group rests after a pass for as long as the pass took, the longest
-// rest at most, so that packets that come faster are written together. At low
-// rates nothing comes meanwhile, and nothing is put off.
+// rest at most and only until enough has gathered for a good write, so that packets
+// that come faster are written together. At low rates nothing comes meanwhile, and
+// nothing is put off.
 func (g *group) run() {
 	now := g.ch.srv.now()
 	if now < g.rested && !g.urgent.Load() {

@@ -46,7 +46,8 @@ func putToRest(g *group, long time.Duration) {
 }
 
 // A packet that comes while the group rests is written when the rest is over. What
-// is more than a packet ends the rest: a joiner, and the publisher's end.
+// is more than a packet ends the rest: a joiner, enough for a good write, and the
+// publisher's end.
 func TestARestPutsOffPacketsOnly(t *testing.T) {
 	s := newTestServer(t)
 	pub := s.publish("cam", "key")
@@ -85,6 +86,15 @@ func TestARestPutsOffPacketsOnly(t *testing.T) {
 		joiner.WantPacket(numbered(i, 1000))
 	}
 	clients = append(clients, joiner)
+
+	putToRest(g, time.Hour)
+	first := next
+	for gathered := 0; gathered < goodWrite; gathered += 1000 {
+		send()
+	}
+	for i := first; i < next; i++ {
+		everyoneGets(numbered(i, 1000))
+	}
 
 	putToRest(g, time.Hour)
 	p = send()

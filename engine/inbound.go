@@ -57,17 +57,18 @@ func (s *session) received(b []byte) {
 	after := s.published()
 	s.in.mu.Unlock()
 	if after != before {
-		s.ch.wake(s.srv.now())
+		s.ch.wake(s.srv.now(), before, after)
 	}
 	s.obey(r, code)
 }
 
-// published returns how many packets the session has published.
+// published returns how many bytes the session has published, as receivers get
+// them. The caller holds in.mu.
 func (s *session) published() uint64 {
 	if s.ring == nil {
 		return 0
 	}
-	return s.ring.Head()
+	return s.ring.Written()
 }
 
 // obey ends the session for what was found in its bytes. Called on the poller

@@ -23,6 +23,11 @@ const (
 	// turn, in bytes, so that one far behind cannot starve those that are live.
 	passBudget = 512 << 10
 
+	// goodWrite is how much of a channel has gathered, in bytes, when the system
+	// call is a small part of what it costs to write it, and waiting for more gains
+	// nothing. It is below the smallest RECEIVER_LAG_MB.
+	goodWrite = 256 << 10
+
 	// shortPass is a pass after which it is not worth to rest: a timer is no finer.
 	shortPass = 250 * time.Microsecond
 )

@@ -146,7 +146,7 @@ func (s *session) takeEarly() {
 	after := s.published()
 	s.in.mu.Unlock()
 	if after != before {
-		s.ch.wake(s.srv.now())
+		s.ch.wake(s.srv.now(), before, after)
 	}
 	s.obey(r, code)
 }

@@ -241,6 +241,12 @@ func (r *Ring) CacheOff() bool { return r.cacheOff.Load() }
 // Head returns the sequence of the next packet. Any goroutine.
 func (r *Ring) Head() uint64 { return r.head.Load() }
 
+// Written returns the bytes of all packets so far. Called by the writer.
+func (r *Ring) Written() uint64 {
+	s := r.last.Load()
+	return s.base + uint64(s.start(s.count.Load()))
+}
+
 // joinPoint returns the sequence at which a joiner starts.
 func (r *Ring) joinPoint() uint64 {
 	if r.cacheOff.Load() {
