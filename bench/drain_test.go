@@ -63,7 +63,8 @@ func drain(b *testing.B, receivers int, write func()) {
 	done := make(chan struct{}, 1)
 	s := &stage{tb: b}
 	defer s.close()
-	o := startOurs(b, s, nil, 0, func(o *engine.Options) {
+	o := startOurs(b, s, nil, 0, func(c *engine.Config, o *engine.Options) {
+		c.DrainRestMS = 0
 		o.Sink = func(packet []byte) {
 			write()
 			if written.Add(int64(len(packet)))%round == 0 {

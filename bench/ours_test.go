@@ -26,7 +26,7 @@ type ours struct {
 
 // startOurs starts a server with a cache of so many MiB. Its receivers speak TLS if
 // id is not nil.
-func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func(*engine.Options)) *ours {
+func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func(*engine.Config, *engine.Options)) *ours {
 	b.Helper()
 	filter, err := netfilter.New(netfilter.Config{MaxIPConcurrentConnections: 0})
 	if err != nil {
@@ -45,7 +45,7 @@ func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func
 	}
 	opts := engine.Options{Version: "bench", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()}
 	for _, f := range change {
-		f(&opts)
+		f(&cfg, &opts)
 	}
 	srv, err := engine.New(cfg, opts)
 	if err != nil {

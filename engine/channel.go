@@ -105,6 +105,7 @@ func (ch *Channel) start(s *session) {
 		Poison: srv.poison,
 	})
 	s.ring = ch.ring
+	srv.streams.Add(1)
 	var wrong []*session
 	clear := false
 	for _, w := range ch.waiting {
@@ -160,17 +161,17 @@ func (ch *Channel) wake(now int64, from, to uint64) {
 	}
 	for _, g := range groups {
 		if g.size.Load() > 0 {
-			g.wakeLive(from, to)
+			g.wake(from, to)
 		}
 	}
 }
 
-// wakeDrainers has the receivers served without a write on this goroutine, and not
+// wakeNow has the receivers served without a write on this goroutine, and not
 // put off: the stream has ended.
-func (ch *Channel) wakeDrainers() {
+func (ch *Channel) wakeNow() {
 	if p := ch.groups.Load(); p != nil {
 		for _, g := range *p {
-			g.wake()
+			g.wakeNow()
 		}
 	}
 }
@@ -186,6 +187,7 @@ func (ch *Channel) end(s *session) {
 		s.in.mu.Lock() // excludes the poller: no packet is published after this
 		r.End()
 		s.in.mu.Unlock()
+		ch.srv.streams.Add(-1)
 	}
 	if s.grant != nil {
 		s.grant.End()
@@ -198,13 +200,13 @@ func (ch *Channel) end(s *session) {
 		ch.over.Store(ch.srv.now())
 		return true
 	})
-	ch.wakeDrainers() // this may be the goroutine for all closed connections
+	ch.wakeNow() // this may be the goroutine for all closed connections
 }
 
 // leave forgets a session that is closed. Any goroutine, once a session.
 func (ch *Channel) leave(s *session) {
 	if g := s.group.Load(); g != nil {
-		g.wake() // it sees that the session is gone
+		g.wakeNow() // it sees that the session is gone
 		return
 	}
 	if s.kind == publish {
@@ -223,6 +225,6 @@ func (ch *Channel) leave(s *session) {
 		return last == 0 && ch.publisher == nil
 	})
 	if g := s.group.Load(); g != nil { // start was faster
-		g.wake()
+		g.wakeNow()
 	}
 }

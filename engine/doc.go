@@ -19,10 +19,13 @@
 //	Channel.wake                      marks the channel's groups dirty
 //	drainer.run, group.pass           a drainer: for each receiver whose socket is free,
 //	member.drainLocked                  one write of everything from its cursor to the
-//	session.write                       head, straight from the ring's memory
+//	session.push                        head, straight from the ring's memory
 //
-// After a pass a group rests as long as the pass took, at most DRAIN_REST_MS, unless
-// it is woken by more than new packets: what comes meanwhile is written together.
+// Where packets come faster than passes can be made a group rests after a pass, as
+// long as the pass took and at most DRAIN_REST_MS: what comes meanwhile is written
+// together (pace). Whatever is more than a new packet (a joiner, a socket that is
+// free again, an end) wakes the whole group at once.
+//
 // A channel with one or two receivers is drained by the publisher's poller, in
 // Channel.wake: waking a drainer would cost more.
 //
@@ -59,7 +62,7 @@
 // A poller's read buffer is nbio's and valid until readable returns; the decoder
 // hands out parts of it. Packets are the ring's: see its package comment for when
 // they may go. nbio copies what the kernel does not take, so a piece is only read
-// while session.write runs. Messages in several parts and TLS records are put
+// while session.push runs. Messages in several parts and TLS records are put
 // together in buffers of bytebufferpool, given back by whoever took them, unless
 // they grew beyond 1 MiB.
 //

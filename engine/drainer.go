@@ -16,11 +16,11 @@ type drainer struct {
 	mu    sync.Mutex
 	queue []task
 
-	// Owned by the goroutine: groups whose turn comes later, and when it looks at
-	// them again (Server.now).
-	resting, roused []*group
-	alarm           *time.Timer
-	at              int64
+	// Owned by the goroutine: groups that were put off (also some that were woken
+	// since: group.resting decides), and when it looks at them (Server.now).
+	putOffs, due []*group
+	alarm        *time.Timer
+	alarmAt      int64
 }
 
 func newDrainer() *drainer { return &drainer{wakeup: make(chan struct{}, 1)} }
@@ -62,24 +62,24 @@ func (d *drainer) run(stop <-chan struct{}) {
 	}
 }
 
-// rest puts a group off until it has rested. Called on the drainer.
-func (d *drainer) rest(g *group, now int64) {
-	if len(d.resting) == 0 || g.rested < d.at {
-		d.at = g.rested
-		d.alarm.Reset(time.Duration(g.rested - now))
+// putOff has a group's turn come when it has rested. Called on the drainer.
+func (d *drainer) putOff(g *group, now int64) {
+	if len(d.putOffs) == 0 || g.restUntil < d.alarmAt {
+		d.alarmAt = g.restUntil
+		d.alarm.Reset(time.Duration(g.restUntil - now))
 	}
-	if !slices.Contains(d.resting, g) {
-		d.resting = append(d.resting, g)
+	if !slices.Contains(d.putOffs, g) {
+		d.putOffs = append(d.putOffs, g)
 	}
 }
 
-// rouse gives the groups that have rested their turn. Called on the drainer.
+// rouse gives the groups that were put off their turn. Called on the drainer.
 func (d *drainer) rouse() {
-	d.roused, d.resting = d.resting, d.roused[:0]
-	for i, g := range d.roused {
+	d.due, d.putOffs = d.putOffs, d.due[:0]
+	for i, g := range d.due {
 		if g.resting.Swap(false) {
 			g.run() // it comes back if it is too early
 		}
-		d.roused[i] = nil
+		d.due[i] = nil
 	}
 }

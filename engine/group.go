@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // group is the receivers of one channel that one drainer serves.
@@ -13,9 +14,9 @@ type group struct {
 	drainer *drainer
 
 	// Atomic.
-	dirty   atomic.Bool   // queued or resting, or about to look at the head
-	urgent  atomic.Bool   // woken by more than new packets: it does not rest
-	resting atomic.Bool   // dirty, and left until its rest is over
+	dirty   atomic.Bool   // there is work: queued or resting, unless the poller makes the pass
+	urgent  atomic.Bool   // not only new packets: nothing is put off
+	resting atomic.Bool   // put off, until the drainer's alarm or wakeNow
 	size    atomic.Int32  // receivers, also those in joining
 	low     atomic.Uint64 // lowest sequence a receiver wants; stored under mu
 
@@ -28,7 +29,8 @@ type group struct {
 	gathers uint64
 
 	// Owned by the drainer.
-	rested int64 // Server.now when the group has rested from its last pass
+	pace      pace
+	restUntil int64 // Server.now when the rest after the last pass is over
 
 	// Guarded by passing: held during a pass.
 	passing sync.Mutex
@@ -36,7 +38,7 @@ type group struct {
 }
 
 func newGroup(ch *Channel, d *drainer) *group {
-	g := &group{ch: ch, drainer: d}
+	g := &group{ch: ch, drainer: d, pace: newPace(ch.srv.now())}
 	g.low.Store(math.MaxUint64)
 	return g
 }
@@ -56,22 +58,22 @@ func (g *group) add(s *session) {
 	g.mu.Unlock()
 }
 
-// wakeLive marks the group dirty, for what was published grew from so many bytes to
-// so many, and wakes its drainer; a group is queued once. When enough for a good
-// write has gathered the rest is over. Called on the publisher's poller.
-func (g *group) wakeLive(from, to uint64) {
+// wake marks the group dirty, for what was published grew from so many bytes to so
+// many, and has its drainer make a pass, after the group's rest. When enough for a
+// good write has gathered the rest is over. Called on the publisher's poller.
+func (g *group) wake(from, to uint64) {
 	switch {
 	case !g.dirty.Swap(true):
 		g.gathers = from
 		g.drainer.add(g)
 	case to-g.gathers >= goodWrite && g.resting.Load():
-		g.wake()
+		g.wakeNow()
 	}
 }
 
-// wake is wakeLive for whatever else is to be done: it is not put off. Any
+// wakeNow is wake for what is not to be put off: everything but new packets. Any
 // goroutine.
-func (g *group) wake() {
+func (g *group) wakeNow() {
 	g.urgent.Store(true)
 	if !g.dirty.Swap(true) || g.resting.Swap(false) {
 		g.drainer.add(g)
@@ -80,28 +82,35 @@ func (g *group) wake() {
 
 // run is the group's turn on its drainer.
 //
-// The policy: a group rests after a pass for as long as the pass took, the longest
-// rest at most and only until enough has gathered for a good write, so that packets
-// that come faster are written together. At low rates nothing comes meanwhile, and
-// nothing is put off.
+// The policy: where packets come fast a group rests after a pass, so that what comes
+// meanwhile is written together; pace says how long. It does not rest after a pass
+// that was urgent, nor when one is wanted.
+//
+// resting is stored before urgent is looked at again, and wakeNow stores urgent
+// before it takes resting back: one of the two sees the other. Who takes resting
+// back (wakeNow, the drainer's alarm or this) sees to it that there is a pass.
 func (g *group) run() {
-	now := g.ch.srv.now()
-	if now < g.rested && !g.urgent.Load() {
+	if now := g.ch.srv.now(); now < g.restUntil && !g.urgent.Load() {
 		g.resting.Store(true)
 		if !g.urgent.Load() || !g.resting.Swap(false) {
-			g.drainer.rest(g, now)
+			g.drainer.putOff(g, now)
 			return
 		}
 	}
-	g.urgent.Store(false)
+	urgent := g.urgent.Swap(false)
 	g.passing.Lock()
-	again := g.pass(now)
+	begin := g.ch.srv.now()
+	g.pace.note(begin, g.ch.ring.Head())
+	again := g.pass(begin)
 	g.passing.Unlock()
-	if again {
-		g.wake()
+	g.restUntil = 0
+	switch end := g.ch.srv.now(); {
+	case again:
+		g.wakeNow()
+	case !urgent:
+		longest := int64(g.ch.srv.cfg.DrainRestMS) * int64(time.Millisecond)
+		g.restUntil = end + g.pace.rest(end-begin, longest)
 	}
-	end := g.ch.srv.now()
-	g.rested = end + g.ch.srv.rest(end-now)
 }
 
 // tryPass makes a pass on this goroutine, false if another one is at it.
@@ -112,7 +121,7 @@ func (g *group) tryPass(now int64) bool {
 	again := g.pass(now)
 	g.passing.Unlock()
 	if again {
-		g.wake()
+		g.wakeNow()
 	}
 	return true
 }

@@ -7,25 +7,6 @@ import (
 	"ws-stream-server/engine/wstest"
 )
 
-// A group rests as long as its pass took, not after a short one, and never longer
-// than DRAIN_REST_MS says.
-func TestHowLongAGroupRests(t *testing.T) {
-	for _, c := range []struct {
-		setting    int
-		took, want time.Duration
-	}{
-		{10, 0, 0}, {10, shortPass - 1, 0}, {10, shortPass, shortPass},
-		{10, 3 * time.Millisecond, 3 * time.Millisecond},
-		{10, 10 * time.Millisecond, 10 * time.Millisecond}, {10, time.Hour, 10 * time.Millisecond},
-		{0, 3 * time.Millisecond, 0}, {1, 3 * time.Millisecond, time.Millisecond},
-	} {
-		srv := &Server{cfg: Config{DrainRestMS: c.setting}}
-		if got := time.Duration(srv.rest(int64(c.took))); got != c.want {
-			t.Errorf("DRAIN_REST_MS=%d, a pass of %v: rests %v, wanted %v", c.setting, c.took, got, c.want)
-		}
-	}
-}
-
 // restFor is a task that has a group rest from now on.
 type restFor struct {
 	g    *group
@@ -34,7 +15,7 @@ type restFor struct {
 }
 
 func (r restFor) run() {
-	r.g.rested = r.g.ch.srv.now() + int64(r.long)
+	r.g.restUntil = r.g.ch.srv.now() + int64(r.long)
 	close(r.done)
 }
 

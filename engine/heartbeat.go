@@ -95,7 +95,7 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 			s.look(now)
 		}
 		clear(buf)
-		tidy.look(srv.shaken.Load())
+		tidy.look(srv.shaken.Load(), srv.streams.Load())
 	}
 }
 

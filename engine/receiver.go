@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"time"
-
-	"ws-stream-server/ring"
-)
+import "ws-stream-server/ring"
 
 const (
 	// directPiece is the most of one write to a plain socket, in bytes; the packets
@@ -27,9 +23,6 @@ const (
 	// call is a small part of what it costs to write it, and waiting for more gains
 	// nothing. It is below the smallest RECEIVER_LAG_MB.
 	goodWrite = 256 << 10
-
-	// shortPass is a pass after which it is not worth to rest: a timer is no finer.
-	shortPass = 250 * time.Microsecond
 )
 
 // member is a receiver in its group.

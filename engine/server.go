@@ -26,8 +26,9 @@ type Options struct {
 	Filter  *netfilter.Filter
 	Auth    auth.Authorizer
 
-	// Sink takes packets in the place of the receivers' sockets, from several
-	// goroutines at once: for benchmarks of everything but the kernel. nil: sockets.
+	// Sink, for benchmarks of everything but the kernel, is given what receivers
+	// would get of packets, before TLS: frames, or parts of one. b is the ring's, valid until Sink returns, and not to be changed. Several goroutines
+	// call it at once. Other frames still go to the sockets. nil: sockets only.
 	Sink func(b []byte)
 }
 
@@ -56,6 +57,7 @@ type Server struct {
 	next     atomic.Uint32 // drainer of the next group
 	stopping atomic.Bool   // Shutdown has begun
 	shaken   atomic.Int64  // handshakes that are over, whatever the answer
+	streams  atomic.Int64  // publishers that have started and not ended
 
 	stop    chan struct{} // closed to end the goroutines that work counts
 	working sync.WaitGroup
@@ -82,15 +84,6 @@ func (srv *Server) now() int64 { return int64(time.Since(srv.epoch)) }
 // nextDrainer spreads groups over the drainers.
 func (srv *Server) nextDrainer() *drainer {
 	return srv.drainers[int(srv.next.Add(1)%uint32(len(srv.drainers)))]
-}
-
-// rest returns how long a group rests after a pass that took so long, in
-// nanoseconds.
-func (srv *Server) rest(took int64) int64 {
-	if took < int64(shortPass) {
-		return 0
-	}
-	return min(took, int64(srv.cfg.DrainRestMS)*int64(time.Millisecond))
 }
 
 // endOfStream returns why a receiver that has everything is closed.

@@ -101,6 +101,7 @@ func (s *testServer) wantNothingLeft() {
 	s.t.Helper()
 	eventually(s.t, "every session is closed", func() bool { return s.roster.size() == 0 })
 	eventually(s.t, "no session is closing", func() bool { return s.closings() == 0 })
+	eventually(s.t, "no stream is under way", func() bool { return s.streams.Load() == 0 })
 	eventually(s.t, "no channel is left", func() bool { return s.registry.size() == 0 })
 	eventually(s.t, "every address has its places back", func() bool { return s.filter.Open() == 0 })
 }

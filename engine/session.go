@@ -152,7 +152,7 @@ func (s *session) handedOver() {
 // nbio's lock: it only marks and wakes.
 func (s *session) wakeOwner() {
 	if g := s.group.Load(); g != nil {
-		g.wake()
+		g.wakeNow()
 		return
 	}
 	if !s.queued.Swap(true) {
