@@ -27,8 +27,9 @@ type Options struct {
 	Auth    auth.Authorizer
 
 	// Sink, for benchmarks of everything but the kernel, is given what receivers
-	// would get of packets, before TLS: frames, or parts of one. b is the ring's, valid until Sink returns, and not to be changed. Several goroutines
-	// call it at once. Other frames still go to the sockets. nil: sockets only.
+	// would get of packets, before TLS: frames, or parts of one. b is the ring's,
+	// valid until Sink returns, and not to be changed. Several goroutines call it at
+	// once. Other frames still go to the sockets. nil: sockets only.
 	Sink func(b []byte)
 }
 
