@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -56,5 +57,41 @@ func TestAtLowRatesAGroupDoesNotRest(t *testing.T) {
 		if got := p.rest(pass, longest) > 0; got != c.rests {
 			t.Errorf("%s: rests is %v, wanted %v", c.what, got, c.rests)
 		}
+	}
+}
+
+// A poller waits where events come fast and it was idle just before, not for one
+// batch of events twice, and not while it is busy all the time.
+func TestWhenAPollerGathers(t *testing.T) {
+	const us, waited = int64(time.Microsecond), 2 * time.Millisecond
+	// run has an event every so often, handled in so much, for so long, and counts.
+	run := func(p *polling, now *int64, every, takes int64, long time.Duration) (events, waits int) {
+		for end := *now + int64(long); *now < end; {
+			events++
+			if p.gathers(*now) {
+				waits++
+				*now += int64(waited)
+				p.gathered(*now, waited)
+			}
+			*now += takes
+			p.done = *now
+			*now += max(every-takes, 1)
+		}
+		return events, waits
+	}
+	now := int64(0)
+	p := &polling{gap: math.MaxInt64}
+	if _, waits := run(p, &now, 1000*us, 10*us, time.Second); waits != 0 {
+		t.Errorf("a thousand events a second: waits %d times", waits)
+	}
+	if _, waits := run(p, &now, 10*us, 10*us, time.Second); waits != 0 {
+		t.Errorf("busy all the time: waits %d times", waits)
+	}
+	if events, waits := run(p, &now, 40*us, 10*us, time.Second); waits < 100 || events < 5*waits {
+		t.Errorf("25,000 events a second: waits %d times for %d events", waits, events)
+	}
+	run(p, &now, 1000*us, 10*us, 200*time.Millisecond) // the pace is known again
+	if _, waits := run(p, &now, 1000*us, 10*us, time.Second); waits != 0 {
+		t.Errorf("slow again: waits %d times", waits)
 	}
 }

@@ -3,7 +3,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -194,7 +196,12 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 	if closed, _ := c.IsClosed(); closed {
 		return 0
 	}
-	return writeSocket(c.Hash(), b)
+	for {
+		n, err := syscall.Write(c.Hash(), b)
+		if !errors.Is(err, syscall.EINTR) {
+			return max(n, 0)
+		}
+	}
 }
 
 // beforeWrite does nothing: writes never block here.
@@ -209,3 +216,17 @@ func shutdownWrite(c *nbio.Conn) {
 		_ = syscall.Shutdown(c.Hash(), syscall.SHUT_WR)
 	}
 }
+
+// pollings is each poller's polling; nbio chooses a connection's poller so.
+type pollings []polling
+
+func newPollings(pollers int, now int64) pollings {
+	all := make(pollings, pollers)
+	for i := range all {
+		all[i] = polling{since: now, gap: math.MaxInt64, done: now}
+	}
+	return all
+}
+
+// of returns the polling of a connection's poller. Called on the poller.
+func (all pollings) of(c *nbio.Conn) *polling { return &all[c.Hash()%len(all)] }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -47,3 +48,10 @@ func hungUp(*nbio.Conn) bool { return false }
 
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }
+
+// pollings is nothing: there are no pollers here.
+type pollings struct{}
+
+func newPollings(int, int64) pollings { return pollings{} }
+
+func (pollings) of(*nbio.Conn) *polling { return &polling{gap: math.MaxInt64} }

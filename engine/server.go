@@ -47,6 +47,8 @@ type Server struct {
 	cert     *certificate
 	engine   *nbio.Engine
 	handover *handover
+	polling  pollings
+	gather   time.Duration // how long a poller waits for more to read; 0: not
 	drainers []*drainer
 	front    *front
 
@@ -132,6 +134,8 @@ func (srv *Server) startPollers() error {
 	srv.engine.OnWrittenSize(srv.onWritten)
 	srv.engine.OnClose(srv.onClose)
 	srv.handover = newHandover(srv.engine, pollers)
+	srv.gather = min(longestGather, time.Duration(srv.cfg.DrainRestMS)*time.Millisecond)
+	srv.polling = newPollings(pollers, srv.now())
 	if err := srv.engine.Start(); err != nil {
 		return fmt.Errorf("cannot start the pollers: %w", err)
 	}
@@ -178,7 +182,13 @@ func (srv *Server) onOpen(c *nbio.Conn) {
 func (srv *Server) onRead(c *nbio.Conn) {
 	switch s := c.Session().(type) {
 	case *session:
+		p := srv.polling.of(c)
+		if p.gathers(srv.now()) && srv.gather > 0 {
+			time.Sleep(srv.gather)
+			p.gathered(srv.now(), srv.gather)
+		}
 		s.readable(srv.engine.PollerBuffer(c))
+		p.done = srv.now()
 	case *waker:
 		s.turn()
 	}
