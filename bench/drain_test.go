@@ -64,7 +64,7 @@ func drain(b *testing.B, receivers int, write func()) {
 	s := &stage{tb: b}
 	defer s.close()
 	o := startOurs(b, s, nil, 0, func(c *engine.Config, o *engine.Options) {
-		c.DrainRestMS = 0
+		c.GatherMS = 0
 		o.Sink = func(packet []byte) {
 			write()
 			if written.Add(int64(len(packet)))%round == 0 {

@@ -66,7 +66,7 @@ func (g *group) wake(from, to uint64) {
 	case !g.dirty.Swap(true):
 		g.gathers = from
 		g.drainer.add(g)
-	case to-g.gathers >= goodWrite && g.resting.Load():
+	case to-g.gathers >= goodWrite:
 		g.wakeNow()
 	}
 }
@@ -108,7 +108,7 @@ func (g *group) run() {
 	case again:
 		g.wakeNow()
 	case !urgent:
-		longest := int64(g.ch.srv.cfg.DrainRestMS) * int64(time.Millisecond)
+		longest := int64(g.ch.srv.cfg.GatherMS) * int64(time.Millisecond)
 		g.restUntil = end + g.pace.rest(end-begin, longest)
 	}
 }

@@ -21,9 +21,11 @@ const (
 	// of its connections waits.
 	longestGather = 2 * time.Millisecond
 
-	// shortPass is a pass after which it is not worth to rest: Go's timers are no
-	// finer where nothing else runs.
-	shortPass = time.Millisecond
+	// shortPass is a pass after which it is not worth to rest.
+	shortPass = 250 * time.Microsecond
+
+	// shortRest is the shortest rest: Go's timers are no finer where nothing else runs.
+	shortRest = time.Millisecond
 )
 
 // pace decides how long a group rests after a pass, so that the packets of a fast
@@ -46,15 +48,16 @@ func (p *pace) note(now int64, head uint64) {
 	p.since, p.head = now, head
 }
 
-// rest returns how long to rest after a pass that took so long, in nanoseconds: as
-// long again, the longest rest at most. Not at all where packets come further apart,
-// on average, than a pass and its rest together would take: few would be written
+// rest returns how long to rest after a pass that took so long, in nanoseconds:
+// twice as long, the longest rest at most. Not at all where fewer than three packets
+// come, on average, in the time of two passes and their rests: few would be written
 // together, and all would be put off.
 func (p *pace) rest(took, longest int64) int64 {
-	if took < int64(shortPass) || p.gap >= 2*took {
+	rest := min(max(2*took, int64(shortRest)), longest)
+	if took < int64(shortPass) || p.gap > (took+rest)*2/3 {
 		return 0
 	}
-	return min(took, longest)
+	return rest
 }
 
 // polling decides when a poller waits a moment before it reads, so that it finds

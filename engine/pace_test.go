@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A group rests as long as its pass took, never longer than it may, and not after a
-// short pass.
+// A group rests twice as long as its pass took, never longer than it may, and not
+// after a short pass.
 func TestHowLongAGroupRests(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct{ longest, took, want time.Duration }{
-		{10 * ms, 0, 0}, {10 * ms, shortPass - 1, 0}, {10 * ms, shortPass, shortPass},
-		{10 * ms, 3 * ms, 3 * ms}, {10 * ms, 10 * ms, 10 * ms}, {10 * ms, time.Hour, 10 * ms},
+		{10 * ms, 0, 0}, {10 * ms, shortPass - 1, 0}, {10 * ms, shortPass, shortRest},
+		{10 * ms, 3 * ms, 6 * ms}, {10 * ms, 5 * ms, 10 * ms}, {10 * ms, time.Hour, 10 * ms},
 		{0, 3 * ms, 0}, {ms, 3 * ms, ms},
 	} {
 		p := pace{gap: 1}

@@ -134,7 +134,7 @@ func (srv *Server) startPollers() error {
 	srv.engine.OnWrittenSize(srv.onWritten)
 	srv.engine.OnClose(srv.onClose)
 	srv.handover = newHandover(srv.engine, pollers)
-	srv.gather = min(longestGather, time.Duration(srv.cfg.DrainRestMS)*time.Millisecond)
+	srv.gather = min(longestGather, time.Duration(srv.cfg.GatherMS)*time.Millisecond)
 	srv.polling = newPollings(pollers, srv.now())
 	if err := srv.engine.Start(); err != nil {
 		return fmt.Errorf("cannot start the pollers: %w", err)

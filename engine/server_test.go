@@ -47,7 +47,7 @@ func newTestServer(t *testing.T, change ...func(*Config)) *testServer {
 	t.Helper()
 	cfg := Config{
 		BindAddress: "127.0.0.1", IDMaxLength: 128, SSLCheckReloadSeconds: 60,
-		GOPCacheSizeMB: 1, MaxMessageMB: 16, ReceiverLagMB: 16, DrainRestMS: 10,
+		GOPCacheSizeMB: 1, MaxMessageMB: 16, ReceiverLagMB: 16, GatherMS: 10,
 	}
 	for _, f := range change {
 		f(&cfg)
