@@ -28,7 +28,7 @@ type Config struct {
 	MaxMessageMB   int `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
 	ReceiverLagMB  int `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
 
-	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"how long packets that come fast are gathered at most, to be read and written together, in milliseconds; 0: not at all"`
+	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"longest rest between two writes to receivers where packets come fast, so that they are written together, in milliseconds; where events come fast a poller waits as long, 2 ms at most, before it reads; 0: neither"`
 
 	LogRequests       bool `env:"LOG_REQUESTS" env-default:"true" env-description:"one log line per request and per session's beginning and end"`
 	DisableTestClient bool `env:"DISABLE_TEST_CLIENT" env-default:"false" env-description:"answer / with name and version instead of the test client"`

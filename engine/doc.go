@@ -21,13 +21,13 @@
 //	member.drainLocked                  one write of everything from its cursor to the
 //	session.push                        head, straight from the ring's memory
 //
-// Where packets come fast for the time a pass takes, a group rests after a pass, twice
-// as long as it took and at most GATHER_MS: what comes meanwhile is written
-// together (pace). Whatever is more than a new packet (a joiner, a socket that is
-// free again, an end) wakes the whole group at once. And where a poller is told of
-// more than 10,000 events a second it waits 2 ms, at most GATHER_MS, before it reads,
-// if it was idle: so that there are many to read from (polling). At low rates neither
-// puts anything off.
+// Where three packets or more come, on average, in the time of two passes and their
+// rests, a group rests after a pass, twice as long as it took, a millisecond at least
+// and GATHER_MS at most: what comes meanwhile is written together (pace). 256 KiB, or
+// whatever is more than a new packet (a joiner, a socket that is free again, an end),
+// end the rest of the whole group. And a poller that is told of more than 10,000
+// events a second and had nothing to do for a moment waits 2 ms, GATHER_MS at most,
+// before it reads (polling); all its connections wait along, slow ones too.
 //
 // A channel with one or two receivers is drained by the publisher's poller, in
 // Channel.wake: waking a drainer would cost more.

@@ -26,11 +26,11 @@ type group struct {
 
 	// Owned by the publisher's poller: the bytes that were published when the group
 	// became dirty.
-	gathers uint64
+	dirtyFrom uint64
 
 	// Owned by the drainer.
 	pace      pace
-	restUntil int64 // Server.now when the rest after the last pass is over
+	restUntil int64 // Server.now when the rest after the last pass is over; 0: none
 
 	// Guarded by passing: held during a pass.
 	passing sync.Mutex
@@ -38,7 +38,7 @@ type group struct {
 }
 
 func newGroup(ch *Channel, d *drainer) *group {
-	g := &group{ch: ch, drainer: d, pace: newPace(ch.srv.now())}
+	g := &group{ch: ch, drainer: d, pace: newPace(ch.srv.now(), ch.ring.Head())}
 	g.low.Store(math.MaxUint64)
 	return g
 }
@@ -63,10 +63,10 @@ func (g *group) add(s *session) {
 // good write has gathered the rest is over. Called on the publisher's poller.
 func (g *group) wake(from, to uint64) {
 	switch {
-	case !g.dirty.Swap(true):
-		g.gathers = from
+	case !g.dirty.Load() && !g.dirty.Swap(true):
+		g.dirtyFrom = from
 		g.drainer.add(g)
-	case to-g.gathers >= goodWrite:
+	case to-g.dirtyFrom >= goodWrite:
 		g.wakeNow()
 	}
 }
@@ -90,11 +90,13 @@ func (g *group) wakeNow() {
 // before it takes resting back: one of the two sees the other. Who takes resting
 // back (wakeNow, the drainer's alarm or this) sees to it that there is a pass.
 func (g *group) run() {
-	if now := g.ch.srv.now(); now < g.restUntil && !g.urgent.Load() {
-		g.resting.Store(true)
-		if !g.urgent.Load() || !g.resting.Swap(false) {
-			g.drainer.putOff(g, now)
-			return
+	if g.restUntil != 0 && !g.urgent.Load() {
+		if now := g.ch.srv.now(); now < g.restUntil {
+			g.resting.Store(true)
+			if !g.urgent.Load() || !g.resting.Swap(false) {
+				g.drainer.putOff(g, now)
+				return
+			}
 		}
 	}
 	urgent := g.urgent.Swap(false)

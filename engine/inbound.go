@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"slices"
-	"syscall"
 
 	"github.com/valyala/bytebufferpool"
 
@@ -22,42 +21,18 @@ const (
 	maxPooled = 1 << 20
 )
 
-// readable reads what has arrived: at most readsPerEvent times buf, but to the end
-// if the client has closed its side, for then nbio closes the connection when this
-// returns. Called on the poller; buf is the poller's.
-func (s *session) readable(buf []byte) {
-	for reads := 1; ; reads++ {
-		n, err := s.conn.Read(buf)
-		switch {
-		case n > 0:
-			s.received(buf[:n])
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EAGAIN):
-			return
-		default: // the end, or an error
-			_ = s.conn.Close()
-			return
-		}
-		if n > 0 && n < len(buf) {
-			return // all that was there
-		}
-		if reads >= readsPerEvent && !hungUp(s.conn) {
-			return // the rest makes another event
-		}
-	}
-}
-
 // received takes bytes of the client, on the poller. b is the poller's and may be
 // changed.
 func (s *session) received(b []byte) {
-	s.life.Store(s.srv.now())
+	now := s.srv.now()
+	s.life.Store(now)
 	s.in.mu.Lock()
 	before := s.published()
 	r, code := s.take(b)
 	after := s.published()
 	s.in.mu.Unlock()
 	if after != before {
-		s.ch.wake(s.srv.now(), before, after)
+		s.ch.wake(now, before, after)
 	}
 	s.obey(r, code)
 }

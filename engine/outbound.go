@@ -133,6 +133,9 @@ func (s *session) write(b []byte) {
 // much as it is to keep, in bytes. It returns how much of b was used; b is not kept.
 // The caller holds the write lock, and the socket is free.
 func (s *session) push(b []byte, keep int) (used int) {
+	if len(b) == 0 {
+		return 0
+	}
 	// Fast path: to the kernel, and nothing is copied.
 	used = writeDirect(s.conn, b)
 	if used == len(b) {
@@ -157,7 +160,9 @@ func (s *session) written(n int) {
 		return
 	}
 	if byPoller(before, s.writing.Load()) {
-		s.progress.Store(s.srv.now())
+		now := s.srv.now()
+		s.progress.Store(now)
+		s.srv.reader.handled(s.conn, now)
 		s.wakeOwner()
 	}
 }

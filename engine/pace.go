@@ -13,13 +13,20 @@ const (
 	// 10,000 events a second, of one poller.
 	manyEvents = 100 * time.Microsecond
 
-	// shortIdle is how long nothing comes from epoll or kqueue when it has to wait; what
-	// is between the events of one batch is shorter.
+	// shortIdle is how long nothing comes from epoll or kqueue at least when it has to
+	// wait, and idleShare what part of a poller's work before that it is then. To bring
+	// a large batch takes that long, too, but a smaller part: some hundredths.
 	shortIdle = 20 * time.Microsecond
+	idleShare = 8
 
 	// longestGather is how long a poller gathers at most, whatever the setting: each
 	// of its connections waits.
 	longestGather = 2 * time.Millisecond
+
+	// goodWrite is how much of a channel has gathered, in bytes, when the system
+	// call is a small part of what it costs to write it, and waiting for more gains
+	// nothing. It is below the smallest RECEIVER_LAG_MB.
+	goodWrite = 256 << 10
 
 	// shortPass is a pass after which it is not worth to rest.
 	shortPass = 250 * time.Microsecond
@@ -37,9 +44,9 @@ type pace struct {
 	gap   int64  // nanoseconds from packet to packet in the last whole window
 }
 
-func newPace(now int64) pace { return pace{since: now, gap: math.MaxInt64} }
+func newPace(now int64, head uint64) pace { return pace{since: now, head: head, gap: math.MaxInt64} }
 
-// note is told the ring's head before each pass.
+// note is told the ring's head before each of the drainer's passes.
 func (p *pace) note(now int64, head uint64) {
 	if now-p.since < int64(paceWindow) {
 		return
@@ -49,9 +56,9 @@ func (p *pace) note(now int64, head uint64) {
 }
 
 // rest returns how long to rest after a pass that took so long, in nanoseconds:
-// twice as long, the longest rest at most. Not at all where fewer than three packets
-// come, on average, in the time of two passes and their rests: few would be written
-// together, and all would be put off.
+// twice as long, shortRest at least, the longest rest at most. Not at all where fewer
+// than three packets come, on average, in the time of two passes and their rests: few
+// would be written together, and all would be put off.
 func (p *pace) rest(took, longest int64) int64 {
 	rest := min(max(2*took, int64(shortRest)), longest)
 	if took < int64(shortPass) || p.gap > (took+rest)*2/3 {
@@ -64,33 +71,48 @@ func (p *pace) rest(took, longest int64) int64 {
 // many connections to read from when it looks again: with one or two at a time it
 // would spend more on falling asleep and being woken than on them. Owned by the poller.
 type polling struct {
-	since  int64 // Server.now when the window began
-	events int64 // in it
-	gap    int64 // nanoseconds from event to event in the last whole window
-	done   int64 // Server.now when the last event was handled
-	works  int64 // Server.now until when it does not wait again
+	since      int64 // Server.now when the window began
+	events     int64 // in it
+	fast       bool  // they came fast in the last whole window
+	works      int64 // Server.now since when it goes from event to event
+	done       int64 // Server.now when something was last handled
+	awakeUntil int64 // Server.now until when it does not wait again
 
 	_ cacheLinePad
 }
+
+func newPolling(now int64) polling { return polling{since: now, works: now, done: now} }
 
 // cacheLinePad keeps what stands before it away from what follows: 64 bytes, and
 // the neighbour that the processor fetches along.
 type cacheLinePad [128]byte
 
-// gathers is told of each event before it is handled, and reports whether to wait:
-// where events come fast, and the poller had nothing to do just now. One that is
-// busy all the time never waits.
-func (p *polling) gathers(now int64) bool {
+// waits is told of each event before it is handled, and reports whether to wait
+// first: where events come fast, and the poller had nothing to do just now. One that
+// goes from event to event does not wait.
+func (p *polling) waits(now int64) bool {
 	p.events++
 	if now-p.since >= int64(paceWindow) {
-		p.gap = (now - p.since) / p.events
+		// Where it waits, what one connection sends meanwhile is one event.
+		gap, limit := (now-p.since)/p.events, int64(manyEvents)
+		if p.fast {
+			limit *= 4
+		}
+		p.fast = gap < limit
 		p.since, p.events = now, 0
 	}
-	return p.gap < int64(manyEvents) && now-p.done >= int64(shortIdle) && now >= p.works
+	idle := now - p.done
+	if idle < int64(shortIdle) {
+		return false
+	}
+	worked := p.done - p.works
+	p.works = now
+	return p.fast && idle*idleShare >= worked && now >= p.awakeUntil
 }
 
-// gathered is told when the wait is over: what has gathered is handled first. To
-// bring it takes the kernel a while, too, and that must not pass for idleness.
-func (p *polling) gathered(now int64, waited time.Duration) {
-	p.works = now + int64(waited)/4
+// waited is told when a wait of so long is over. What has gathered comes now, and it
+// takes the kernel a while to bring it, which must not pass for idleness.
+func (p *polling) waited(now int64, long time.Duration) {
+	p.awakeUntil = now + int64(long)/4
+	p.works = now
 }

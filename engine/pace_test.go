@@ -1,13 +1,12 @@
 package engine
 
 import (
-	"math"
 	"testing"
 	"time"
 )
 
-// A group rests twice as long as its pass took, never longer than it may, and not
-// after a short pass.
+// A group rests twice as long as its pass took, a millisecond at least, never longer
+// than it may, and not after a short pass.
 func TestHowLongAGroupRests(t *testing.T) {
 	const ms = time.Millisecond
 	for _, c := range []struct{ longest, took, want time.Duration }{
@@ -32,23 +31,28 @@ func TestAtLowRatesAGroupDoesNotRest(t *testing.T) {
 		burst int           // packets each time, a millisecond apart
 		rests bool          // in the second second
 		pause time.Duration // before the packet that counts
+		old   uint64        // packets before the group was made
 	}{
-		{"audio and video at 25 a second", 25, 2, false, 0},
-		{"a hundred a second", 100, 1, false, 0},
-		{"five hundred a second", 500, 1, true, 0},
-		{"a hundred times ten", 100, 10, true, 0},
-		{"fast, then a pause", 500, 1, false, time.Second},
+		{"audio and video at 25 a second", 25, 2, false, 0, 0},
+		{"a hundred a second", 100, 1, false, 0, 0},
+		{"five hundred a second", 500, 1, true, 0, 0},
+		{"a hundred times ten", 100, 10, true, 0, 0},
+		{"fast, then a pause", 500, 1, false, time.Second, 0},
+		{"a group that is made late", 25, 1, false, 0, 100_000},
 	} {
-		p := newPace(0)
+		p := newPace(0, c.old)
 		var now int64
-		head := uint64(0)
+		head := c.old
 		for i := range 2 * c.times {
 			now = int64(i) * int64(time.Second) / int64(c.times)
 			for range c.burst {
 				head++
 				p.note(now, head)
-				if p.rest(pass, longest) > 0 && now < int64(paceWindow) {
+				switch rests := p.rest(pass, longest) > 0; {
+				case rests && now < int64(paceWindow):
 					t.Errorf("%s: rests before it can know", c.what)
+				case rests && !c.rests && c.pause == 0:
+					t.Errorf("%s: rests after %v", c.what, time.Duration(now))
 				}
 				now += int64(time.Millisecond)
 			}
@@ -60,38 +64,54 @@ func TestAtLowRatesAGroupDoesNotRest(t *testing.T) {
 	}
 }
 
-// A poller waits where events come fast and it was idle just before, not for one
-// batch of events twice, and not while it is busy all the time.
-func TestWhenAPollerGathers(t *testing.T) {
-	const us, waited = int64(time.Microsecond), 2 * time.Millisecond
-	// run has an event every so often, handled in so much, for so long, and counts.
-	run := func(p *polling, now *int64, every, takes int64, long time.Duration) (events, waits int) {
-		for end := *now + int64(long); *now < end; {
-			events++
-			if p.gathers(*now) {
+// polls has a poller told of events that come every so often and are handled in so
+// much, for so long: all that have come at a time, and bringing them takes a
+// microsecond each. It returns how many there were, how often the poller waited, and
+// the most that were told of at once.
+func polls(p *polling, now *int64, every, takes, long time.Duration) (events, waits, most int) {
+	const waited = 2 * time.Millisecond
+	next := *now // when the next event comes
+	for end := *now + int64(long); *now < end; {
+		*now = max(*now, next) // asleep until then
+		n := int((*now-next)/int64(every)) + 1
+		next += int64(n) * int64(every)
+		*now += int64(n) * int64(time.Microsecond)
+		for i := range n {
+			if p.waits(*now) {
+				if i > 0 {
+					panic("waits in the middle of a batch")
+				}
 				waits++
 				*now += int64(waited)
-				p.gathered(*now, waited)
+				p.waited(*now, waited)
 			}
-			*now += takes
+			*now += int64(takes)
 			p.done = *now
-			*now += max(every-takes, 1)
 		}
-		return events, waits
+		events += n
+		most = max(most, n)
 	}
+	return events, waits, most
+}
+
+// A poller waits where events come fast and it was idle just before, not twice for
+// what has gathered, and not while it goes from event to event.
+func TestWhenAPollerWaits(t *testing.T) {
+	const us = time.Microsecond
 	now := int64(0)
-	p := &polling{gap: math.MaxInt64}
-	if _, waits := run(p, &now, 1000*us, 10*us, time.Second); waits != 0 {
+	p := newPolling(0)
+	if _, waits, _ := polls(&p, &now, 1000*us, 10*us, time.Second); waits != 0 {
 		t.Errorf("a thousand events a second: waits %d times", waits)
 	}
-	if _, waits := run(p, &now, 10*us, 10*us, time.Second); waits != 0 {
+	if _, waits, _ := polls(&p, &now, 10*us, 10*us, time.Second); waits != 0 {
 		t.Errorf("busy all the time: waits %d times", waits)
 	}
-	if events, waits := run(p, &now, 40*us, 10*us, time.Second); waits < 100 || events < 5*waits {
-		t.Errorf("25,000 events a second: waits %d times for %d events", waits, events)
+	events, waits, most := polls(&p, &now, 40*us, 10*us, time.Second)
+	if waits < 200 || events < 40*waits || most < 50 {
+		t.Errorf("25,000 events a second: waits %d times for %d events, %d at once at the most", waits, events, most)
 	}
-	run(p, &now, 1000*us, 10*us, 200*time.Millisecond) // the pace is known again
-	if _, waits := run(p, &now, 1000*us, 10*us, time.Second); waits != 0 {
+	polls(&p, &now, 1000*us, 10*us, 200*time.Millisecond) // the pace is known again
+	if _, waits, _ := polls(&p, &now, 1000*us, 10*us, time.Second); waits != 0 {
 		t.Errorf("slow again: waits %d times", waits)
 	}
 }

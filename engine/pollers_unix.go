@@ -5,7 +5,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"sync"
@@ -216,17 +215,3 @@ func shutdownWrite(c *nbio.Conn) {
 		_ = syscall.Shutdown(c.Hash(), syscall.SHUT_WR)
 	}
 }
-
-// pollings is each poller's polling; nbio chooses a connection's poller so.
-type pollings []polling
-
-func newPollings(pollers int, now int64) pollings {
-	all := make(pollings, pollers)
-	for i := range all {
-		all[i] = polling{since: now, gap: math.MaxInt64, done: now}
-	}
-	return all
-}
-
-// of returns the polling of a connection's poller. Called on the poller.
-func (all pollings) of(c *nbio.Conn) *polling { return &all[c.Hash()%len(all)] }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -15,15 +14,11 @@ const writeTimeout = 10 * time.Second
 // are used again.
 type handover struct{ engine *nbio.Engine }
 
-type waker struct{}
-
 func newHandover(engine *nbio.Engine, _ int) *handover { return &handover{engine: engine} }
 
 func (h *handover) begin() error { return nil }
 
 func (h *handover) close() {}
-
-func (w *waker) turn() {}
 
 // add hands a session's connection over. s.conn is set. Any goroutine.
 func (h *handover) add(s *session) {
@@ -43,15 +38,21 @@ func beforeWrite(c *nbio.Conn) { _ = c.SetWriteDeadline(time.Now().Add(writeTime
 // or the linger time-out ends the connection.
 func shutdownWrite(*nbio.Conn) {}
 
-// hungUp is not needed: nbio drops nothing here.
-func hungUp(*nbio.Conn) bool { return false }
-
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }
 
-// pollings is nothing: there are no pollers here.
-type pollings struct{}
+// reader is how nbio's goroutines read: by themselves.
+type reader struct{}
 
-func newPollings(int, int64) pollings { return pollings{} }
+// read has nbio bring what clients send, each connection on its own goroutine and in
+// a buffer of its own. Its OnRead would give no buffer here, and never end. Called
+// before nbio starts.
+func (srv *Server) read(int) {
+	srv.engine.OnData(func(c *nbio.Conn, b []byte) {
+		if s, ok := c.Session().(*session); ok {
+			s.received(b)
+		}
+	})
+}
 
-func (pollings) of(*nbio.Conn) *polling { return &polling{gap: math.MaxInt64} }
+func (reader) handled(*nbio.Conn, int64) {}

@@ -18,11 +18,6 @@ const (
 	// passBudget is what a receiver gets in one pass before the next one has its
 	// turn, in bytes, so that one far behind cannot starve those that are live.
 	passBudget = 512 << 10
-
-	// goodWrite is how much of a channel has gathered, in bytes, when the system
-	// call is a small part of what it costs to write it, and waiting for more gains
-	// nothing. It is below the smallest RECEIVER_LAG_MB.
-	goodWrite = 256 << 10
 )
 
 // member is a receiver in its group.

@@ -47,8 +47,7 @@ type Server struct {
 	cert     *certificate
 	engine   *nbio.Engine
 	handover *handover
-	polling  pollings
-	gather   time.Duration // how long a poller waits for more to read; 0: not
+	reader   reader
 	drainers []*drainer
 	front    *front
 
@@ -130,12 +129,10 @@ func (srv *Server) startPollers() error {
 	pollers := runtime.GOMAXPROCS(0)
 	srv.engine = nbio.NewEngine(nbio.Config{NPoller: pollers, ReadBufferSize: readBuffer})
 	srv.engine.OnOpen(srv.onOpen)
-	srv.engine.OnRead(srv.onRead)
 	srv.engine.OnWrittenSize(srv.onWritten)
 	srv.engine.OnClose(srv.onClose)
 	srv.handover = newHandover(srv.engine, pollers)
-	srv.gather = min(longestGather, time.Duration(srv.cfg.GatherMS)*time.Millisecond)
-	srv.polling = newPollings(pollers, srv.now())
+	srv.read(pollers)
 	if err := srv.engine.Start(); err != nil {
 		return fmt.Errorf("cannot start the pollers: %w", err)
 	}
@@ -175,22 +172,6 @@ func (srv *Server) work(f func(stop <-chan struct{})) {
 func (srv *Server) onOpen(c *nbio.Conn) {
 	if s, ok := c.Session().(*session); ok {
 		s.takeEarly()
-	}
-}
-
-// onRead is nbio's news that a connection can be read, on its poller.
-func (srv *Server) onRead(c *nbio.Conn) {
-	switch s := c.Session().(type) {
-	case *session:
-		p := srv.polling.of(c)
-		if p.gathers(srv.now()) && srv.gather > 0 {
-			time.Sleep(srv.gather)
-			p.gathered(srv.now(), srv.gather)
-		}
-		s.readable(srv.engine.PollerBuffer(c))
-		p.done = srv.now()
-	case *waker:
-		s.turn()
 	}
 }
 

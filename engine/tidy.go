@@ -2,8 +2,8 @@ package engine
 
 import "runtime/debug"
 
-// burst is how many handshakes leave enough behind, some 20 KiB each, to be worth
-// giving back at once when they are over.
+// burst is how many handshakes leave enough behind to be worth giving back at once
+// when they are over.
 const burst = 1000
 
 // tidier gives memory back to the system when a burst of handshakes is over, thousands
