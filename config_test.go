@@ -98,7 +98,7 @@ func TestMistake13MalformedGuardsFailClosed(t *testing.T) {
 
 func TestContradictionsStopTheStart(t *testing.T) {
 	t.Parallel()
-	cert, key := newCertificate(t, "one").files(t, t.TempDir())
+	cert, key := wstest.NewIdentity(t, "one").Files(t, t.TempDir())
 	wantsOneLine(t, runServer(t, "SSL_CERT="+cert), "SSL_KEY", "")
 	wantsOneLine(t, runServer(t, "SSL_KEY="+key), "SSL_CERT", "")
 	wantsOneLine(t, runServer(t, "MAX_MESSAGE_MB=65"), "RECEIVER_LAG_MB", "64")
@@ -110,8 +110,8 @@ func TestContradictionsStopTheStart(t *testing.T) {
 func TestBadCertificatesStopTheStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cert, key := newCertificate(t, "one").files(t, dir)
-	_, otherKey := newCertificate(t, "two").files(t, t.TempDir())
+	cert, key := wstest.NewIdentity(t, "one").Files(t, dir)
+	_, otherKey := wstest.NewIdentity(t, "two").Files(t, t.TempDir())
 	broken := filepath.Join(dir, "broken.pem")
 	writeFile(t, broken, "-----BEGIN CERTIFICATE-----\nnonsense\n")
 	for _, c := range []struct{ name, cert, key, names string }{
@@ -242,7 +242,7 @@ func TestMistake15WhenItCannotListenItSaysSoAndFails(t *testing.T) {
 	}
 	defer func() { _ = ln.Close() }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	cert, key := newCertificate(t, "one").files(t, t.TempDir())
+	cert, key := wstest.NewIdentity(t, "one").Files(t, t.TempDir())
 	for _, env := range [][]string{
 		{"HTTP_PORT=" + port},
 		{"SSL_PORT=" + port, "SSL_CERT=" + cert, "SSL_KEY=" + key},
@@ -263,7 +263,7 @@ func TestMistake15BindAddressMayBeIPv6(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skip("no IPv6 here")
+		wstest.Skip(t, "no IPv6 here")
 	}
 	_ = ln.Close()
 	s := startServer(t, "BIND_ADDRESS=::1", "PLAY_WHITELIST=::1", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=3")

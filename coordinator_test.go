@@ -846,8 +846,8 @@ func TestFramesSentWhileTheCoordinatorThinks(t *testing.T) {
 
 func TestMistake13CoordinatorWithABadCertificateIsNotTrusted(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "nobody knows me")
-	pair, err := tls.X509KeyPair(c.cert, c.key)
+	c := wstest.NewIdentity(t, "nobody knows me")
+	pair, err := tls.X509KeyPair(c.Cert, c.Key)
 	if err != nil {
 		t.Fatal(err)
 	}

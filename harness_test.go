@@ -52,7 +52,7 @@ var heavyMu sync.Mutex
 func heavy(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("loads the machine")
+		wstest.Skip(t, "loads the machine")
 	}
 	heavyMu.Lock()
 	t.Cleanup(heavyMu.Unlock)
@@ -61,7 +61,7 @@ func heavy(t *testing.T) {
 func slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("waits for a minute or so")
+		wstest.Skip(t, "waits for a minute or so")
 	}
 }
 
@@ -395,7 +395,7 @@ func (s *server) memory() int64 {
 	s.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
-		s.t.Skipf("no /proc here: %v", err)
+		wstest.Skip(s.t, "no /proc here: %v", err)
 	}
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) >= 2 && f[0] == "VmRSS:" {
@@ -411,7 +411,7 @@ func (s *server) descriptors() int {
 	s.t.Helper()
 	e, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
 	if err != nil {
-		s.t.Skipf("no /proc here: %v", err)
+		wstest.Skip(s.t, "no /proc here: %v", err)
 	}
 	return len(e)
 }
@@ -421,7 +421,7 @@ func (s *server) processorTime() time.Duration {
 	s.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
-		s.t.Skipf("no /proc here: %v", err)
+		wstest.Skip(s.t, "no /proc here: %v", err)
 	}
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	user, _ := strconv.Atoi(f[11])
@@ -474,21 +474,8 @@ func sendAll(c *wstest.Conn, ps ...[]byte) {
 	}
 }
 
-// freePort returns a port that was free a moment ago, outside the range from
-// which the system takes the clients' ports.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(10000 + rand.IntN(20000))
-		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			_ = ln.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
+// freePort is a port that was free a moment ago, as settings are written.
+func freePort(t *testing.T) string { return strconv.Itoa(wstest.FreePort(t)) }
 
 func writeFile(t *testing.T, name, content string) {
 	t.Helper()

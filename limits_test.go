@@ -17,7 +17,7 @@ func requireLoopbackRange(t *testing.T) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.99:0")
 	if err != nil {
-		t.Skip("127.0.0.0/8 is not all local here")
+		wstest.Skip(t, "127.0.0.0/8 is not all local here")
 	}
 	_ = ln.Close()
 }

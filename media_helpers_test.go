@@ -3,24 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	mrand "math/rand/v2"
-	"net"
+	"math/rand/v2"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +18,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"ws-stream-server/engine/wstest"
 )
 
 // What the tests with real media share: ffmpeg and ffprobe, and clients built on
@@ -43,16 +35,13 @@ const mediaPatience = 60 * time.Second
 func needTools(t *testing.T, names ...string) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("encodes real media")
+		wstest.Skip(t, "encodes real media")
 	}
 	for _, name := range names {
 		if _, err := exec.LookPath(name); err == nil {
 			continue
 		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed, and CI=true: the media tests must run", name)
-		}
-		t.Skipf("%s is not installed", name)
+		wstest.Skip(t, "%s is not installed", name)
 	}
 }
 
@@ -62,62 +51,6 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// Certificates.
-
-// authority is a self-signed certificate: its two files and what trusts it.
-type authority struct {
-	certFile, keyFile string
-	trust             *tls.Config
-}
-
-func newAuthority(t *testing.T) authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "ws-stream-server test"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-		DNSNames:     []string{"localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	dir := t.TempDir()
-	a := authority{
-		certFile: filepath.Join(dir, "cert.pem"),
-		keyFile:  filepath.Join(dir, "key.pem"),
-		trust:    &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
-	}
-	writePEM(t, a.certFile, "CERTIFICATE", der)
-	writePEM(t, a.keyFile, "PRIVATE KEY", keyDER)
-	return a
-}
-
-func writePEM(t *testing.T, name, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Clients.
@@ -278,7 +211,7 @@ type encoder struct {
 	cmd  *exec.Cmd
 	out  io.ReadCloser
 	errs bytes.Buffer
-	cut  *mrand.Rand
+	cut  *rand.Rand
 }
 
 // Short and small: what matters is the container, not the picture.
@@ -302,7 +235,7 @@ func startEncoder(t *testing.T, codecs ...string) *encoder {
 		"-deadline", "realtime", "-cpu-used", "8", "-b:v", "300k", "-g", strconv.Itoa(mediaRate), "-pix_fmt", "yuv420p",
 		"-c:a", "libopus", "-b:a", "48k",
 		"-f", "webm", "-live", "1", "-cluster_time_limit", "500", "-flush_packets", "1", "-")
-	e := &encoder{t: t, cmd: exec.CommandContext(within(t, 5*mediaPatience), "ffmpeg", args...), cut: mrand.New(mrand.NewPCG(1, 2))}
+	e := &encoder{t: t, cmd: exec.CommandContext(within(t, 5*mediaPatience), "ffmpeg", args...), cut: rand.New(rand.NewPCG(1, 2))}
 	e.cmd.Stderr = &e.errs
 	var err error
 	if e.out, err = e.cmd.StdoutPipe(); err != nil {

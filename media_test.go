@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"ws-stream-server/engine/wstest"
 )
 
 // A real stream, encoded while it is published, reaches every kind of receiver
@@ -30,14 +32,15 @@ func TestMediaReachesEveryReceiver(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			needTools(t, "ffmpeg", "ffprobe")
-			ca := newAuthority(t)
-			s := startServer(t, "GOP_CACHE_SIZE_MB=16", "SSL_CERT="+ca.certFile, "SSL_KEY="+ca.keyFile)
+			id := wstest.NewIdentity(t, "media")
+			trust := id.Trust()
+			s, _ := startTLS(t, id, "GOP_CACHE_SIZE_MB=16")
 			early := startReceiver(t, s.addr, "/cam/key/receive", nil)
-			earlyTLS := startReceiver(t, s.tlsAddr, "/cam/key/receive", ca.trust)
+			earlyTLS := startReceiver(t, s.tlsAddr, "/cam/key/receive", trust)
 
 			var publisher *websocket.Conn
 			if c.publishTLS {
-				publisher = dialMedia(t, s.tlsAddr, "/cam/key/publish", ca.trust)
+				publisher = dialMedia(t, s.tlsAddr, "/cam/key/publish", trust)
 			} else {
 				publisher = dialMedia(t, s.addr, "/cam/key/publish", nil)
 			}
@@ -53,14 +56,14 @@ func TestMediaReachesEveryReceiver(t *testing.T) {
 				if len(sent) == 10 {
 					early.waitFor(t, 10) // so the late ones find ten packets in the cache
 					late = startReceiver(t, s.addr, "/cam/key/receive", nil)
-					lateTLS = startReceiver(t, s.tlsAddr, "/cam/key/receive", ca.trust)
+					lateTLS = startReceiver(t, s.tlsAddr, "/cam/key/receive", trust)
 					lateProbe = startReceiver(t, s.addr, "/cam/key/probe", nil)
 				}
 			}
 			if late == nil {
 				t.Fatalf("ffmpeg wrote only %d pieces", len(sent))
 			}
-			last := startReceiver(t, s.tlsAddr, "/cam/key/receive", ca.trust)
+			last := startReceiver(t, s.tlsAddr, "/cam/key/receive", trust)
 			last.waitFor(t, len(sent)) // all of it from the cache
 			endPublisher(t, publisher)
 

@@ -191,7 +191,7 @@ func TestShutdownWithAPublisherThatWaitsForItsAnswer(t *testing.T) {
 
 func TestShutdownOverTLS(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	r := s.tlsDial(t, "/cam/key/receive", c, wstest.ReceiveBuffer(256<<10))
 	pub := s.tlsDial(t, "/cam/key/publish", c)

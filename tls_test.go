@@ -2,16 +2,9 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -22,72 +15,21 @@ import (
 	"ws-stream-server/engine/wstest"
 )
 
-// certificate is a self-signed pair for 127.0.0.1.
-type certificate struct {
-	name      string
-	cert, key []byte // PEM
-}
-
-func newCertificate(t *testing.T, name string) certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate{
-		name: name,
-		cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-	}
-}
-
-// files writes the pair to a directory.
-func (c certificate) files(t *testing.T, dir string) (cert, key string) {
-	t.Helper()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	writeFile(t, cert, string(c.cert))
-	writeFile(t, key, string(c.key))
-	return cert, key
-}
-
-// client is a configuration that trusts this certificate only.
-func (c certificate) client() *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(c.cert)
-	return &tls.Config{RootCAs: pool}
-}
-
-func startTLS(t *testing.T, c certificate, env ...string) (s *server, dir string) {
+func startTLS(t *testing.T, c wstest.Identity, env ...string) (s *server, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	cert, key := c.files(t, dir)
+	cert, key := c.Files(t, dir)
 	return startServer(t, append(env, "SSL_CERT="+cert, "SSL_KEY="+key)...), dir
 }
 
-func (s *server) tlsDial(t *testing.T, path string, c certificate, opts ...wstest.Option) *wstest.Conn {
+func (s *server) tlsDial(t *testing.T, path string, c wstest.Identity, opts ...wstest.Option) *wstest.Conn {
 	t.Helper()
-	return wstest.Dial(t, s.tlsAddr, path, append(opts, wstest.TLS(c.client()))...)
+	return wstest.Dial(t, s.tlsAddr, path, append(opts, wstest.TLS(c.Trust()))...)
 }
 
 func TestTLSCarriesTheSameProtocol(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	sizes := []int{0, 1, 125, 126, 127, 16383, 16384, 16385, 65535, 65536, 1 << 20, 3 << 20, 0, 5}
 	plain := s.receive("cam", "key")
@@ -118,8 +60,8 @@ func TestTLSCarriesTheSameProtocol(t *testing.T) {
 	probe.WantPacket(nil)
 	probe.WantClose(1000)
 	probe.WantEOF()
-	wstest.Refused(t, 404, s.tlsAddr, "/cam/key/play", wstest.TLS(c.client()))
-	wstest.Refused(t, 403, s.tlsAddr, "/cam/key/publish", wstest.TLS(c.client()))
+	wstest.Refused(t, 404, s.tlsAddr, "/cam/key/play", wstest.TLS(c.Trust()))
+	wstest.Refused(t, 403, s.tlsAddr, "/cam/key/publish", wstest.TLS(c.Trust()))
 	pub.CloseHandshake(1000)
 	for _, r := range []*wstest.Conn{plain, secure, late} {
 		r.WantClose(1000)
@@ -129,10 +71,10 @@ func TestTLSCarriesTheSameProtocol(t *testing.T) {
 
 func TestTLSVersionsAndProtocols(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		cfg := c.client()
+		cfg := c.Trust()
 		cfg.MinVersion, cfg.MaxVersion = version, version
 		r := wstest.Dial(t, s.tlsAddr, fmt.Sprintf("/cam%d/key/receive", version), wstest.TLS(cfg))
 		pub := wstest.Dial(t, s.tlsAddr, fmt.Sprintf("/cam%d/key/publish", version), wstest.TLS(cfg))
@@ -143,15 +85,15 @@ func TestTLSVersionsAndProtocols(t *testing.T) {
 		pub.Close()
 		r.WantClose(1000)
 	}
-	old := c.client()
+	old := c.Trust()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	if conn, _, err := wstest.Open(s.tlsAddr, "/cam/key/receive", wstest.TLS(old)); err == nil || conn != nil {
 		t.Error("wanted TLS 1.1 refused")
 	}
-	h2 := c.client()
+	h2 := c.Trust()
 	h2.NextProtos = []string{"h2", "http/1.1"} // a browser's offer: h2 cannot be upgraded
 	wstest.Dial(t, s.tlsAddr, "/cam/key/receive", wstest.TLS(h2)).Sync()
-	status, body, _ := s.getFrom("https://"+s.tlsAddr+"/", &http.Transport{TLSClientConfig: c.client(), ForceAttemptHTTP2: true})
+	status, body, _ := s.getFrom("https://"+s.tlsAddr+"/", &http.Transport{TLSClientConfig: c.Trust(), ForceAttemptHTTP2: true})
 	if status != 200 || len(body) < 500 {
 		t.Errorf("GET / over TLS: wanted the page, got %d and %d bytes", status, len(body))
 	}
@@ -159,7 +101,7 @@ func TestTLSVersionsAndProtocols(t *testing.T) {
 
 func TestTLSFramesSentWithTheHandshake(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	r := s.tlsDial(t, "/cam/key/receive", c)
 	p, q := payload(2<<20, 1), payload(40_000, 2)
@@ -184,7 +126,7 @@ func TestTLSFramesSentWithTheHandshake(t *testing.T) {
 
 func TestTLSPublisherThatSendsAndClosesLosesNothing(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	for i := range 10 {
 		channel := fmt.Sprintf("cam%d", i)
@@ -201,7 +143,7 @@ func TestTLSPublisherThatSendsAndClosesLosesNothing(t *testing.T) {
 
 func TestTLSSlowReaderGetsEverything(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	r := s.tlsDial(t, "/cam/key/receive", c, wstest.ReceiveBuffer(256<<10))
 	pub := s.tlsDial(t, "/cam/key/publish", c)
@@ -221,15 +163,15 @@ func TestTLSSlowReaderGetsEverything(t *testing.T) {
 
 func TestTLSCertificateReload(t *testing.T) {
 	t.Parallel()
-	one, two := newCertificate(t, "one"), newCertificate(t, "two")
+	one, two := wstest.NewIdentity(t, "one"), wstest.NewIdentity(t, "two")
 	s, dir := startTLS(t, one, "SSL_CHECK_RELOAD_SECONDS=1")
-	serves := func(c certificate) bool {
+	serves := func(c wstest.Identity) bool {
 		nc, err := tls.Dial("tcp", s.tlsAddr, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatalf("TLS handshake: %v", err)
 		}
 		defer func() { _ = nc.Close() }()
-		return nc.ConnectionState().PeerCertificates[0].Subject.CommonName == c.name
+		return nc.ConnectionState().PeerCertificates[0].Subject.CommonName == c.Name
 	}
 	r := s.tlsDial(t, "/cam/key/receive", one)
 	pub := s.tlsDial(t, "/cam/key/publish", one)
@@ -243,12 +185,12 @@ func TestTLSCertificateReload(t *testing.T) {
 	if !serves(one) {
 		t.Fatal("wanted the old certificate after a broken file")
 	}
-	writeFile(t, filepath.Join(dir, "cert.pem"), string(two.cert)) // with the key of one
+	writeFile(t, filepath.Join(dir, "cert.pem"), string(two.Cert)) // with the key of one
 	time.Sleep(1500 * time.Millisecond)
 	if !serves(one) {
 		t.Fatal("wanted the old certificate while the pair does not match")
 	}
-	writeFile(t, filepath.Join(dir, "key.pem"), string(two.key))
+	writeFile(t, filepath.Join(dir, "key.pem"), string(two.Key))
 	eventually(t, 10*time.Second, "the new certificate is served", func() bool { return serves(two) })
 	s.tlsDial(t, "/cam/key/receive", two).Sync()
 
@@ -257,13 +199,13 @@ func TestTLSCertificateReload(t *testing.T) {
 	r.WantPacket([]byte("p"))
 
 	// And back again.
-	one.files(t, dir)
+	one.Files(t, dir)
 	eventually(t, 10*time.Second, "the first certificate is served again", func() bool { return serves(one) })
 }
 
 func TestTLSPortTakesHarmAndGoesOn(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c)
 	watch := s.tlsDial(t, "/cam/key/receive", c)
 	for _, raw := range []string{
@@ -299,12 +241,12 @@ func TestTLSPortTakesHarmAndGoesOn(t *testing.T) {
 func TestTLSChurnWithResets(t *testing.T) {
 	t.Parallel()
 	heavy(t)
-	c := newCertificate(t, "one")
+	c := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, c, "LOG_REQUESTS=NO")
 	pub := s.tlsDial(t, "/cam/key/publish", c)
 	stay := s.tlsDial(t, "/cam/key/receive", c)
 	for i := range 120 {
-		r, _, err := wstest.Open(s.tlsAddr, "/cam/key/receive", wstest.TLS(c.client()))
+		r, _, err := wstest.Open(s.tlsAddr, "/cam/key/receive", wstest.TLS(c.Trust()))
 		if r == nil {
 			t.Fatalf("round %d: %v", i, err)
 		}

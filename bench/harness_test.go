@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"ws-stream-server/engine/wstest"
 )
 
 const (
@@ -133,7 +135,7 @@ func needConnections(b *testing.B, n int) {
 	b.Helper()
 	// Both ends are here, and some that have ended are not closed yet.
 	if need := 2*n + 500; need > descriptors() {
-		b.Skipf("needs %d file descriptors, the limit is %d", need, descriptors())
+		wstest.Skip(b, "needs %d file descriptors, the limit is %d", need, descriptors())
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"ws-stream-server/engine/wstest"
 )
 
 // BenchmarkIdle is receivers that wait for a publisher. An operation is 2000 of them
@@ -67,7 +69,7 @@ func idle(b *testing.B, server string, id *identity) float64 {
 		}
 		fd, err := park(tcpOf(c))
 		if err != nil {
-			b.Skip(err)
+			wstest.Skip(b, "%v", err)
 		}
 		parked = append(parked, fd)
 	}

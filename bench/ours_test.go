@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -33,13 +32,13 @@ func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func
 		b.Fatal(err)
 	}
 	cfg := engine.Config{
-		HTTPPort: freePort(b), BindAddress: "127.0.0.1", IDMaxLength: 128,
+		HTTPPort: wstest.FreePort(b), BindAddress: "127.0.0.1", IDMaxLength: 128,
 		GOPCacheSizeMB: cacheMB, MaxMessageMB: 64, ReceiverLagMB: 64, GatherMS: 10,
 	}
 	o := &ours{plain: loopback(cfg.HTTPPort)}
 	o.addr = o.plain
 	if id != nil {
-		cfg.SSLPort, cfg.SSLCheckReloadSeconds = freePort(b), 60
+		cfg.SSLPort, cfg.SSLCheckReloadSeconds = wstest.FreePort(b), 60
 		cfg.SSLCert, cfg.SSLKey = id.certFile, id.keyFile
 		o.addr, o.trust = loopback(cfg.SSLPort), id.trust
 	}
@@ -122,46 +121,19 @@ func (p *publisher) publish(seq uint64, timed bool) error {
 // dial opens a WebSocket, over TLS unless trust is nil, and returns it with the
 // bytes that came behind the answer.
 func dial(addr, path string, trust *tls.Config) (net.Conn, []byte, error) {
-	c, err := net.DialTimeout("tcp", addr, patience)
-	if err != nil {
-		return nil, nil, err
-	}
+	opts := []wstest.Option{wstest.Patience(patience)}
 	if trust != nil {
-		c = tls.Client(c, trust)
+		opts = append(opts, wstest.TLS(trust))
 	}
-	early, err := shake(c, addr, path)
+	c, refusal, err := wstest.Open(addr, path, opts...)
 	if err != nil {
-		hangUp(c)
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return c, early, nil
-}
-
-// shake does the handshake of a WebSocket.
-func shake(c net.Conn, addr, path string) (early []byte, err error) {
-	_ = c.SetDeadline(time.Now().Add(patience))
-	_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot send the handshake: %w", err)
+	if c == nil {
+		return nil, nil, fmt.Errorf("%s: refused: %v", path, refusal)
 	}
-	buf, n := make([]byte, 2<<10), 0
-	for n < len(buf) {
-		m, err := c.Read(buf[n:])
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the answer: %w", err)
-		}
-		n += m
-		answer, early, found := bytes.Cut(buf[:n], []byte("\r\n\r\n"))
-		switch {
-		case !found:
-		case !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")):
-			return nil, fmt.Errorf("refused: %q", answer)
-		default:
-			return early, c.SetDeadline(time.Time{})
-		}
-	}
-	return nil, fmt.Errorf("no end of the answer: %q", buf)
+	conn, early := c.Raw()
+	return conn, early, nil
 }
 
 // hangUp ends a connection with a reset, which leaves nothing behind in the kernel:
@@ -181,13 +153,3 @@ func tcpOf(c net.Conn) *net.TCPConn {
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-func freePort(b *testing.B) int {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}

@@ -2,18 +2,10 @@ package engine
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -54,7 +46,7 @@ func newTestServer(t *testing.T, change ...func(*Config)) *testServer {
 	}
 	for try := 1; ; try++ {
 		s := &testServer{t: t}
-		cfg.HTTPPort, cfg.SSLPort = freePort(t), freePort(t)
+		cfg.HTTPPort, cfg.SSLPort = wstest.FreePort(t), wstest.FreePort(t)
 		if cfg.TLS() {
 			s.trust = trust(t, cfg.SSLCert)
 			s.tlsAddr = cfg.listenAddress(cfg.SSLPort)
@@ -168,58 +160,21 @@ func procs(t *testing.T, n int) {
 	t.Cleanup(func() { runtime.GOMAXPROCS(old) })
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // withTLS turns the TLS listener on, with a certificate of the test's own.
 func withTLS(t *testing.T) func(*Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, typ string, der []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	cert, private := write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER)
-	return func(c *Config) { c.SSLCert, c.SSLKey = cert, private }
+	cert, key := wstest.NewIdentity(t, "test").Files(t, t.TempDir())
+	return func(c *Config) { c.SSLCert, c.SSLKey = cert, key }
 }
 
+// trust is what a client needs to believe a certificate.
 func trust(t *testing.T, certFile string) *tls.Config {
 	t.Helper()
 	b, err := os.ReadFile(certFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		t.Fatal("no certificate in " + certFile)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return wstest.Identity{Cert: b}.Trust()
 }
 
 // numbered is packet i of a stream: n bytes that are like no other packet's.

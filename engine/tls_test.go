@@ -101,7 +101,7 @@ func TestWhatTLSSaysByItselfIsBounded(t *testing.T) {
 func TestKeyUpdatesOverTLS(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not installed")
+		wstest.Skip(t, "openssl is not installed")
 	}
 	s := newTestServer(t, withTLS(t))
 	pub := s.publish("cam", "key")
