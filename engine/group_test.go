@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
 	"ws-stream-server/engine/wstest"
+	"ws-stream-server/ring"
 )
 
 // restFor is a task that has a group rest from now on.
@@ -84,5 +86,39 @@ func TestARestPutsOffPacketsOnly(t *testing.T) {
 	everyoneGets(p)
 	for _, c := range clients {
 		c.WantClose(1000)
+	}
+}
+
+// A packet that is published and written to every receiver allocates nothing, however
+// many there are.
+func TestADeliveryAllocatesNothing(t *testing.T) {
+	srv := newServer(t, Config{ReceiverLagMB: 1, MaxMessageMB: 1})
+	srv.drainers = []*drainer{newDrainer()}
+	var got int
+	srv.sink = func(b []byte) { got += len(b) }
+	ch := &Channel{srv: srv, name: "cam", publisher: &session{}}
+	ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
+	const receivers, size, runs = 100, 10, 1000
+	for range receivers {
+		s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
+		s.ch = ch
+		s.unsent.Store(0) // as after the hand-over
+		ch.admit(s)
+	}
+	g := (*ch.groups.Load())[0]
+	deliver := func() {
+		ch.ring.Reserve(size)
+		ch.ring.Commit(0)
+		g.wake(0, size)
+		g.run()
+	}
+	deliver() // places are taken
+	<-g.drainer.wakeup
+	g.drainer.queue = make([]task, 0, runs+10)
+	if n := testing.AllocsPerRun(runs, deliver); n != 0 {
+		t.Errorf("%v allocations for a packet to %d receivers", n, receivers)
+	}
+	if want := (runs + 2) * receivers * size; got != want {
+		t.Errorf("%d bytes were delivered, wanted %d", got, want)
 	}
 }

@@ -36,12 +36,11 @@ type session struct {
 	kind kind
 	srv  *Server
 
-	// Atomic. unsent is what nbio was given and the kernel has not taken; the
+	// Atomic. skipped is set by a pass that found the socket taken: whoever frees it
+	// wakes the group. unsent is what nbio was given and the kernel has not taken; the
 	// socket is free at 0. It is 1 from the start to the hand-over. writing counts
 	// the beginnings and the ends of nbio's Write: odd while one is under way. Only
 	// the write lock's holder raises it.
-	// skipped is set by a pass that found the socket taken: whoever frees it wakes
-	// the group.
 	skipped atomic.Bool
 	unsent  atomic.Int64
 	writing atomic.Uint32

@@ -11,6 +11,7 @@ import (
 // nothing of segments, so it says exactly what the cache is, what a reader must
 // get, and what may be dropped.
 type twin struct {
+	written uint64 // bytes of all packets
 	packets [][]byte
 	cache   int64
 	tail    int   // first packet of the cache
@@ -22,6 +23,7 @@ type twin struct {
 // its bytes and Overhead.
 func (w *twin) commit(p []byte) {
 	w.packets = append(w.packets, bytes.Clone(p))
+	w.written += uint64(len(p))
 	limit := w.cache
 	if w.off {
 		limit = 0
@@ -275,6 +277,9 @@ func (x *twinTest) fullyUsed(r *twinReader, limit, got, left int) {
 
 // invariants are what doc.go promises at any moment.
 func (x *twinTest) invariants() {
+	if n := x.ring.Written(); n != x.twin.written {
+		x.t.Fatalf("%d bytes were written, counted as %d", x.twin.written, n)
+	}
 	if got := x.ring.Head(); got != uint64(len(x.twin.packets)) {
 		x.t.Fatalf("Head() is %d, wanted %d", got, len(x.twin.packets))
 	}
