@@ -22,12 +22,14 @@
 //	session.push                        head, straight from the ring's memory
 //
 // Where three packets or more come, on average, in the time of two passes and their
-// rests, a group rests after a pass, twice as long as it took, a millisecond at least
-// and GATHER_MS at most: what comes meanwhile is written together (pace). 256 KiB, or
-// whatever is more than a new packet (a joiner, a socket that is free again, an end),
-// end the rest of the whole group. And a poller that is told of more than 10,000
-// events a second and had nothing to do for a moment waits 2 ms, GATHER_MS at most,
-// before it reads (polling); all its connections wait along, slow ones too.
+// rests, a group rests after a pass of 250 µs or more: twice as long as it took, a
+// millisecond at least and GATHER_MS at most. What comes meanwhile is written together
+// (pace). 256 KiB, or whatever is more than a new packet (a joiner, a socket that is
+// free again, an end), end the rest of the whole group.
+//
+// A poller that has more than 10,000 connections a second to read from (to go on,
+// 2,500), and had nothing to do for a moment, waits 2 ms before it reads, GATHER_MS at
+// most (polling); all its connections wait along, slow ones too.
 //
 // A channel with one or two receivers is drained by the publisher's poller, in
 // Channel.wake: waking a drainer would cost more.

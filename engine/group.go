@@ -111,7 +111,9 @@ func (g *group) run() {
 		g.wakeNow()
 	case !urgent:
 		longest := int64(g.ch.srv.cfg.GatherMS) * int64(time.Millisecond)
-		g.restUntil = end + g.pace.rest(end-begin, longest)
+		if rest := g.pace.rest(end-begin, longest); rest > 0 {
+			g.restUntil = end + rest
+		}
 	}
 }
 

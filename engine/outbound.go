@@ -157,12 +157,14 @@ func (s *session) push(b []byte, keep int) (used int) {
 func (s *session) written(n int) {
 	before := s.writing.Load()
 	if s.unsent.Add(-int64(n)) != 0 {
+		if before&1 == 0 { // the poller, which has not written all
+			s.srv.reader.handled(s.conn)
+		}
 		return
 	}
 	if byPoller(before, s.writing.Load()) {
-		now := s.srv.now()
-		s.progress.Store(now)
-		s.srv.reader.handled(s.conn, now)
+		s.progress.Store(s.srv.now())
+		s.srv.reader.handled(s.conn)
 		s.wakeOwner()
 	}
 }

@@ -9,8 +9,8 @@ const (
 	// paceWindow is over what time packets are counted to know how fast they come.
 	paceWindow = 100 * time.Millisecond
 
-	// manyEvents is a gap between events, on average, at which a poller gathers:
-	// 10,000 events a second, of one poller.
+	// manyEvents is a gap between events (connections to read from), on average, at
+	// which a poller begins to gather: 10,000 events a second, of one poller.
 	manyEvents = 100 * time.Microsecond
 
 	// shortIdle is how long nothing comes from epoll or kqueue at least when it has to
@@ -75,7 +75,7 @@ type polling struct {
 	events     int64 // in it
 	fast       bool  // they came fast in the last whole window
 	works      int64 // Server.now since when it goes from event to event
-	done       int64 // Server.now when something was last handled
+	done       int64 // Server.now when a read, a flush or a hand-over was last done
 	awakeUntil int64 // Server.now until when it does not wait again
 
 	_ cacheLinePad
@@ -87,13 +87,14 @@ func newPolling(now int64) polling { return polling{since: now, works: now, done
 // the neighbour that the processor fetches along.
 type cacheLinePad [128]byte
 
-// waits is told of each event before it is handled, and reports whether to wait
+// waits is told of each read before it is done, and reports whether to wait
 // first: where events come fast, and the poller had nothing to do just now. One that
 // goes from event to event does not wait.
 func (p *polling) waits(now int64) bool {
 	p.events++
 	if now-p.since >= int64(paceWindow) {
-		// Where it waits, what one connection sends meanwhile is one event.
+		// Where it waits, what one connection sends meanwhile is one event: it goes on
+		// until events are four times as rare.
 		gap, limit := (now-p.since)/p.events, int64(manyEvents)
 		if p.fast {
 			limit *= 4

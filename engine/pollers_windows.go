@@ -55,4 +55,4 @@ func (srv *Server) read(int) {
 	})
 }
 
-func (reader) handled(*nbio.Conn, int64) {}
+func (reader) handled(*nbio.Conn) {}

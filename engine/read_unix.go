@@ -12,13 +12,14 @@ import (
 
 // reader is how pollers read.
 type reader struct {
+	srv     *Server       // static
 	gather  time.Duration // static: how long a poller waits for more to read; 0: not
 	polling []polling     // by poller, each owned by it
 }
 
 // read has the pollers read what clients send. Called before nbio starts.
 func (srv *Server) read(pollers int) {
-	srv.reader.gather = min(longestGather, time.Duration(srv.cfg.GatherMS)*time.Millisecond)
+	srv.reader = reader{srv: srv, gather: min(longestGather, time.Duration(srv.cfg.GatherMS)*time.Millisecond)}
 	for range pollers {
 		srv.reader.polling = append(srv.reader.polling, newPolling(srv.now()))
 	}
@@ -31,7 +32,11 @@ func (r *reader) of(c *nbio.Conn) *polling { return &r.polling[c.Hash()%len(r.po
 
 // handled is told that the poller has just done something for a connection. Called
 // on the poller.
-func (r *reader) handled(c *nbio.Conn, now int64) { r.of(c).done = now }
+func (r *reader) handled(c *nbio.Conn) {
+	if r.gather > 0 {
+		r.of(c).done = r.srv.now()
+	}
+}
 
 // onRead is nbio's news that a connection can be read, on its poller.
 func (srv *Server) onRead(c *nbio.Conn) {
@@ -47,9 +52,7 @@ func (srv *Server) onRead(c *nbio.Conn) {
 	case *waker:
 		s.turn()
 	}
-	if srv.reader.gather > 0 {
-		srv.reader.handled(c, srv.now())
-	}
+	srv.reader.handled(c)
 }
 
 // readable reads what has arrived: at most readsPerEvent times buf, but to the end

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -173,6 +174,9 @@ func trust(t *testing.T, certFile string) *tls.Config {
 	b, err := os.ReadFile(certFile)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if block, _ := pem.Decode(b); block == nil {
+		t.Fatal("no certificate in " + certFile)
 	}
 	return wstest.Identity{Cert: b}.Trust()
 }

@@ -1,5 +1,6 @@
-// Package wstest is a raw WebSocket client for tests: it builds every byte it
-// sends by hand, right or wrong, and checks every byte it is sent.
+// Package wstest is what tests and benchmarks share: a certificate, a free port, and a
+// raw WebSocket client, which builds every byte it sends by hand, right or wrong, and
+// checks every byte it is sent.
 //
 //	pub := wstest.Dial(t, addr, "/cam/key/publish")
 //	rec := wstest.Dial(t, addr, "/cam/key/receive")

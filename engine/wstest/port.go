@@ -8,7 +8,7 @@ import (
 )
 
 // FreePort returns a port of 127.0.0.1 that was free a moment ago, outside the range
-// from which the system takes the clients' ports.
+// from which Linux takes the clients' ports.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
