@@ -29,11 +29,12 @@
 //   - the retained tail: the oldest packet that can still be read. Segments are
 //     dropped whole, from the oldest on, once they lie below the cache's tail
 //     and below everything [Config.Lowest] still wants; or, whoever wants
-//     them, when the slabs together would exceed the cache's size plus the lag.
+//     them, when the slabs together would exceed the cache's size plus the lag,
+//     or less if memory is short: see [Config.Limit] and [Ring.Shrink].
 //
 // # Who does what
 //
-// One goroutine at a time is the writer: it alone calls Reserve and Commit.
+// One goroutine at a time is the writer: it alone calls Reserve, Commit and Shrink.
 // Any goroutine may call Join, ClearCache and the methods that only report. A
 // [Cursor] belongs to whoever holds it, one goroutine at a time.
 //

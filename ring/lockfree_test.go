@@ -81,7 +81,7 @@ func TestTheWriterDoesNotWaitForReaders(t *testing.T) {
 	if !slow.Overrun() {
 		t.Error("the slow reader is not overrun")
 	}
-	slow.Detach()
+	slow.Detach(r)
 	if got := slow.TakeRest(1 << 20); !bytes.Equal(got, numbered(0, 500)[100:]) {
 		t.Errorf("the slow reader got %d bytes", len(got))
 	}

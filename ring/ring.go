@@ -29,6 +29,15 @@ type Config struct {
 	// segment. nil: nobody wants anything beyond the cache.
 	Lowest func() uint64
 
+	// Limit returns the most bytes that the slabs may have together now, given how
+	// many the ring holds: less than Cache plus Lag when memory is short. The writer
+	// asks when it needs a slab. nil: always Cache plus Lag.
+	Limit func(held int64) int64
+
+	// Account is told of each change of the bytes that the ring holds, or that a
+	// cursor which was detached still does. It must not block. nil: nobody counts.
+	Account func(delta int64)
+
 	// Poison overwrites a slab as soon as it may be used again, so that whoever
 	// still looks at it is seen. For tests.
 	Poison bool
@@ -46,6 +55,7 @@ type Ring struct {
 	slabs      int64    // bytes of the slabs from first to last
 	spare      []byte   // slab of a dropped segment that nobody can read any more
 	reserved   int      // bytes of the reservation that is open
+	released   bool     // Release was called
 
 	// Atomic. Stored by the writer once a packet, read by every reader once a
 	// pass: kept off the cache lines above.
@@ -59,12 +69,23 @@ type Ring struct {
 	// Atomic, any goroutine; stored at most once.
 	cacheOff atomic.Bool
 	ended    atomic.Bool
+
+	// Atomic. Bytes of the slabs and of spare, stored by the writer, read by any
+	// goroutine.
+	held atomic.Int64
 }
 
 // New returns an empty ring.
 func New(cfg Config) *Ring {
 	if cfg.Lowest == nil {
 		cfg.Lowest = func() uint64 { return math.MaxUint64 }
+	}
+	if cfg.Limit == nil {
+		most := cfg.Cache + cfg.Lag
+		cfg.Limit = func(int64) int64 { return most }
+	}
+	if cfg.Account == nil {
+		cfg.Account = func(int64) {}
 	}
 	r := &Ring{cfg: cfg}
 	s := &segment{}
@@ -157,13 +178,30 @@ func (r *Ring) drop(s *segment, unread bool) {
 	r.slabs -= int64(len(s.buf))
 	r.first.Store(s.next.Load())
 	s.dropped.Store(true)
-	if unread && len(s.buf) > len(r.spare) && len(s.buf) <= slabSize {
-		r.spare = s.buf
-		if r.cfg.Poison {
-			for i := range s.buf {
-				s.buf[i] = 0xDB
-			}
+	if !unread || len(s.buf) <= len(r.spare) || len(s.buf) > slabSize {
+		r.hold(-int64(len(s.buf)))
+		return
+	}
+	r.dropSpare()
+	r.spare = s.buf
+	if r.cfg.Poison {
+		for i := range s.buf {
+			s.buf[i] = 0xDB
 		}
+	}
+}
+
+// dropSpare leaves the spare slab to the garbage collector.
+func (r *Ring) dropSpare() {
+	r.hold(-int64(len(r.spare)))
+	r.spare = nil
+}
+
+// hold accounts for bytes that the ring has got, or given up.
+func (r *Ring) hold(delta int64) {
+	if delta != 0 {
+		r.held.Add(delta)
+		r.cfg.Account(delta)
 	}
 }
 
@@ -175,12 +213,13 @@ func (r *Ring) grow(n int) *segment {
 	count := last.count.Load()
 	written := last.base + uint64(last.start(count))
 	size := slabFor(n, written)
-	r.makeRoom(int64(size))
+	r.makeRoom(int64(size), r.cfg.Limit(r.held.Load()))
 
 	s := &segment{seq: last.seq + uint64(count), base: written}
 	if len(r.spare) >= size && len(r.spare) <= 2*size {
 		s.buf, r.spare = r.spare, nil
 	} else {
+		r.hold(int64(size))
 		s.buf = make([]byte, size)
 	}
 	r.slabs += int64(len(s.buf))
@@ -208,24 +247,49 @@ func slabFor(n int, written uint64) int {
 }
 
 // makeRoom drops the oldest segments, wanted or not, until a slab of n bytes
-// fits into what the ring may hold. A reader that is still in one is overrun.
-// The newest segment always stays.
-func (r *Ring) makeRoom(n int64) {
-	for s := r.first.Load(); r.slabs+n > r.cfg.Cache+r.cfg.Lag; s = r.first.Load() {
-		if s.next.Load() == nil {
+// fits within a limit of the slabs together. A reader that is still in one is
+// overrun. The newest segment always stays.
+func (r *Ring) makeRoom(n, limit int64) {
+	for s := r.first.Load(); r.slabs+n > limit; s = r.first.Load() {
+		next := s.next.Load()
+		if next == nil {
 			return
 		}
 		for r.cacheSeg == s {
 			r.dropFromCache()
 		}
 		r.tail.Store(r.cacheSeg.seq + uint64(r.cacheIdx))
-		r.drop(s, false)
+		r.drop(s, next.seq <= r.cfg.Lowest()) // asked after the tail was stored: see Join
 	}
+}
+
+// Shrink drops the oldest segments, wanted or not, until the slabs have at most
+// limit bytes together, as far as the newest one allows. Called by the writer or
+// under the lock that excludes it.
+func (r *Ring) Shrink(limit int64) {
+	if r.released {
+		return
+	}
+	r.makeRoom(0, limit)
+	r.dropSpare()
+}
+
+// Size returns the bytes that the ring holds. Any goroutine.
+func (r *Ring) Size() int64 { return r.held.Load() }
+
+// Release says that the ring has ended and nobody reads it any more: it counts as
+// nothing from now on. Called once, never at the same time as Shrink.
+func (r *Ring) Release() {
+	r.released = true
+	r.hold(-r.held.Load())
 }
 
 // End says that no packet follows. Called by the writer or under the lock that
 // excludes it, once.
-func (r *Ring) End() { r.ended.Store(true) }
+func (r *Ring) End() {
+	r.dropSpare()
+	r.ended.Store(true)
+}
 
 // Ended reports whether End was called. What was committed before is visible to
 // whoever sees true. Any goroutine.

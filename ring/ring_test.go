@@ -183,7 +183,7 @@ func TestDetachGivesTheRestOfTheBegunPacket(t *testing.T) {
 		put(r, numbered(1, 500))
 		held := x.Take(begun)
 		overrun(t, r, x)
-		x.Detach()
+		x.Detach(r)
 		if got := x.MidPacket(); got != (begun > 0) {
 			t.Errorf("%d bytes were taken: MidPacket is %v", begun, got)
 		}

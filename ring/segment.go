@@ -17,11 +17,25 @@ type segment struct {
 	base uint64 // bytes of all packets before the first one
 	buf  []byte // packets from the front, entries from the back
 
+	// Static after construction, in the copy of a segment that a detached cursor
+	// has: how many such copies there are.
+	detached *atomic.Int32
+
 	// Atomic, stored by the writer. count publishes: packets below it are
 	// complete and do not change. It is final once next is set.
 	count   atomic.Uint32
 	next    atomic.Pointer[segment] // set once
 	dropped atomic.Bool             // the segment has left the ring
+
+	// Atomic, set once, by the first cursor that is detached: what detached is in
+	// the copies.
+	copies atomic.Pointer[atomic.Int32]
+}
+
+// holders returns the count of the copies of the segment that detached cursors have.
+func (s *segment) holders() *atomic.Int32 {
+	s.copies.CompareAndSwap(nil, new(atomic.Int32))
+	return s.copies.Load()
 }
 
 // end returns where packet i ends in buf. i must be below count, or be the

@@ -68,7 +68,8 @@ type torture struct {
 	readers  sync.WaitGroup
 
 	joins, overrun, finished atomic.Int64
-	slabs, different, asked  int // the writer's
+	held                     atomic.Int64 // bytes, by the ring's account
+	slabs, different, asked  int          // the writer's
 }
 
 func (x *torture) lowest() uint64 {
@@ -189,7 +190,8 @@ func (x *torture) overrunAt(c *Cursor, s *stream) (ended bool) {
 		x.stop.Store(true)
 		return true
 	}
-	c.Detach()
+	c.Detach(x.ring)
+	defer c.Close(x.ring)
 	for b := c.TakeRest(1000); b != nil; b = c.TakeRest(1000) {
 		if err := s.check(b); err != nil {
 			x.t.Errorf("the rest of an overrun reader's packet: %v", err)
@@ -208,6 +210,7 @@ func (x *torture) overrunAt(c *Cursor, s *stream) (ended bool) {
 func (x *torture) run(cfg Config, d time.Duration) {
 	cfg.Lowest = x.lowest
 	cfg.Poison = true
+	cfg.Account = func(delta int64) { x.held.Add(delta) }
 	x.ring = New(cfg)
 	manners := []func(int) (time.Duration, bool){
 		func(int) (time.Duration, bool) { return 0, false },                               // fast
@@ -232,6 +235,10 @@ func (x *torture) run(cfg Config, d time.Duration) {
 	defer timer.Stop()
 	x.write()
 	x.readers.Wait()
+	x.ring.Release()
+	if n := x.held.Load(); n != 0 {
+		x.t.Errorf("%d bytes are left in the account", n)
+	}
 	x.t.Logf("%d packets in %d slabs (%d different), %d joins, %d overruns",
 		x.ring.Head(), x.slabs, x.different, x.joins.Load(), x.overrun.Load())
 }

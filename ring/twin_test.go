@@ -117,6 +117,8 @@ type twinTest struct {
 	twin    *twin
 	readers []*twinReader
 	ended   bool
+	shrunk  bool
+	account int64 // what the ring says it holds
 	fill    int
 }
 
@@ -134,6 +136,7 @@ func newTwinTest(t *testing.T, data []byte) *twinTest {
 		}
 		return low
 	}
+	cfg.Account = func(delta int64) { x.account += delta }
 	x.ring = New(cfg)
 	x.twin = &twin{cache: cfg.Cache}
 	return x
@@ -184,7 +187,37 @@ func (x *twinTest) join() {
 }
 
 // bounded reports whether the slabs' limit may have dropped something.
-func (x *twinTest) bounded() bool { return x.ring.cfg.Lag < 1<<40 }
+func (x *twinTest) bounded() bool { return x.shrunk || x.ring.cfg.Lag < 1<<40 }
+
+// shrink has the ring hold less.
+func (x *twinTest) shrink() {
+	limit := int64(x.d.byte()) << 10
+	x.ring.Shrink(limit)
+	x.shrunk = true
+	if sum, newest := x.slabs(); x.ring.Size() > max(limit, newest) {
+		x.t.Fatalf("the ring holds %d bytes (%d in slabs, the newest of %d) after it shrank to %d", x.ring.Size(), sum, newest, limit)
+	}
+}
+
+// leave closes the last reader's cursor.
+func (x *twinTest) leave() {
+	last := len(x.readers) - 1
+	x.readers[last].cur.Close(x.ring)
+	x.readers = append(x.readers[:0:0], x.readers[:last]...)
+}
+
+// held adds up the slabs that the ring and detached readers hold, each once.
+func (x *twinTest) held() int64 {
+	sum, _ := x.slabs()
+	seen := map[*byte]bool{}
+	for _, r := range x.readers {
+		if s := r.cur.seg; r.detached && s.detached != nil && !seen[&s.buf[0]] {
+			seen[&s.buf[0]] = true
+			sum += int64(len(s.buf))
+		}
+	}
+	return sum + int64(len(x.ring.spare))
+}
 
 // verify looks at what a reader took last: it must still be what it was.
 func (x *twinTest) verify(r *twinReader) {
@@ -225,7 +258,7 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 		if !x.bounded() {
 			x.t.Fatalf("a reader that wants packet %d was overrun without need", r.seq)
 		}
-		r.cur.Detach()
+		r.cur.Detach(x.ring)
 		r.detached = true
 	}
 	begun := r.off > 0
@@ -297,6 +330,9 @@ func (x *twinTest) invariants() {
 	if sum-newest > x.ring.cfg.Cache+x.ring.cfg.Lag && x.ring.first.Load().next.Load() != x.ring.last.Load() {
 		x.t.Fatalf("%d bytes of slabs beside the newest, allowed %d", sum-newest, x.ring.cfg.Cache+x.ring.cfg.Lag)
 	}
+	if held := x.held(); x.account != held {
+		x.t.Fatalf("%d bytes are held, counted as %d", held, x.account)
+	}
 	for _, r := range x.readers {
 		x.verify(r)
 	}
@@ -329,9 +365,11 @@ func (x *twinTest) step() {
 		x.ring.End()
 		x.ended = true
 	case op < 110:
-		if n := len(x.readers); n > 0 { // leaves
-			x.readers = append(x.readers[:0:0], x.readers[:n-1]...)
+		if len(x.readers) > 0 {
+			x.leave()
 		}
+	case op < 111:
+		x.shrink()
 	case op < 130:
 		if n := len(x.readers); n > 0 {
 			x.release(x.readers[op%n])
@@ -353,6 +391,14 @@ func runTwin(t *testing.T, data []byte) {
 		for more := true; more; more = r.cur.More() && !r.detached {
 			x.take(r, false)
 		}
+	}
+	for len(x.readers) > 0 {
+		x.leave()
+	}
+	x.ring.End()
+	x.ring.Release()
+	if x.ring.Shrink(0); x.account != 0 || x.ring.Size() != 0 {
+		x.t.Fatalf("%d bytes are left in the account, %d in the ring", x.account, x.ring.Size())
 	}
 }
 
