@@ -16,7 +16,7 @@ var defaults = []struct{ name, value string }{
 	{"SSL_CHECK_RELOAD_SECONDS", "60"}, {"CONTROL_BASE_URL", ""}, {"CONTROL_SECRET", ""},
 	{"EXTERNAL_IP", ""}, {"EXTERNAL_PORT", ""}, {"EXTERNAL_SSL", "NO"}, {"PLAY_WHITELIST", ""},
 	{"MAX_IP_CONCURRENT_CONNECTIONS", "4"}, {"CONCURRENT_LIMIT_WHITELIST", ""}, {"ID_MAX_LENGTH", "128"},
-	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"GATHER_MS", "10"},
+	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"MEMORY_LIMIT_MB", "0"}, {"GATHER_MS", "10"},
 	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
@@ -60,6 +60,7 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"GOP_CACHE_SIZE_MB", []string{"-1", "abc", "1.5", "99999999999999999999", "9223372036854775807", "17592186044416"}},
 		{"MAX_MESSAGE_MB", []string{"0", "-1", "abc", "99999999999999999999", "9223372036854775807", "17592186044416"}},
 		{"RECEIVER_LAG_MB", []string{"-1", "abc", "0", "63", "99999999999999999999", "9223372036854775807"}},
+		{"MEMORY_LIMIT_MB", []string{"-1", "abc", "1", "63", "255", "99999999999999999999"}},
 		{"GATHER_MS", []string{"-1", "abc", "0.5", "1001"}},
 		{"LOG_REQUESTS", []string{"maybe", "2", "YESS"}},
 		{"LOG_DEBUG", []string{"maybe", "2"}},
@@ -103,6 +104,7 @@ func TestContradictionsStopTheStart(t *testing.T) {
 	wantsOneLine(t, runServer(t, "SSL_KEY="+key), "SSL_CERT", "")
 	wantsOneLine(t, runServer(t, "MAX_MESSAGE_MB=65"), "RECEIVER_LAG_MB", "64")
 	wantsOneLine(t, runServer(t, "RECEIVER_LAG_MB=7", "MAX_MESSAGE_MB=8"), "RECEIVER_LAG_MB", "7")
+	wantsOneLine(t, runServer(t, "MEMORY_LIMIT_MB=127", "MAX_MESSAGE_MB=32"), "MEMORY_LIMIT_MB", "127")
 	port := freePort(t)
 	wantsOneLine(t, runServer(t, "SSL_CERT="+cert, "SSL_KEY="+key, "HTTP_PORT="+port, "SSL_PORT="+port), "SSL_PORT", port)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -73,6 +74,9 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	srv, err := engine.New(cfg.Engine, engine.Options{Version: version, Log: log, Filter: filter, Auth: authorizer})
 	if err != nil {
 		return fail(exitSettings, err)
+	}
+	if limit := cfg.Engine.MemoryLimit(); limit < debug.SetMemoryLimit(-1) {
+		debug.SetMemoryLimit(limit) // a smaller GOMEMLIMIT stays
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

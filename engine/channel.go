@@ -102,7 +102,11 @@ func (ch *Channel) start(s *session) {
 		Cache:  int64(srv.cfg.GOPCacheSizeMB) * mib,
 		Lag:    int64(srv.cfg.ReceiverLagMB) * mib,
 		Lowest: ch.lowest,
-		Poison: srv.poison,
+		Limit: func(held int64) int64 {
+			return srv.budget.limit(held, int64(srv.cfg.GOPCacheSizeMB+srv.cfg.ReceiverLagMB)*mib)
+		},
+		Account: srv.budget.add,
+		Poison:  srv.poison,
 	})
 	s.ring = ch.ring
 	srv.streams.Add(1)
@@ -166,6 +170,16 @@ func (ch *Channel) wake(now int64, from, to uint64) {
 	}
 }
 
+// receivers returns how many receivers are in the groups. Any goroutine.
+func (ch *Channel) receivers() (n int32) {
+	if p := ch.groups.Load(); p != nil {
+		for _, g := range *p {
+			n += g.size.Load()
+		}
+	}
+	return n
+}
+
 // wakeNow has the receivers served without a write on this goroutine, and not
 // put off: the stream has ended.
 func (ch *Channel) wakeNow() {
@@ -186,6 +200,7 @@ func (ch *Channel) end(s *session) {
 	if r != nil {
 		s.in.mu.Lock() // excludes the poller: no packet is published after this
 		r.End()
+		s.dropMessage()
 		s.in.mu.Unlock()
 		ch.srv.streams.Add(-1)
 	}
@@ -200,6 +215,9 @@ func (ch *Channel) end(s *session) {
 		ch.over.Store(ch.srv.now())
 		return true
 	})
+	if r != nil {
+		ch.srv.budget.hasEnded(ch)
+	}
 	ch.wakeNow() // this may be the goroutine for all closed connections
 }
 

@@ -28,6 +28,8 @@ type Config struct {
 	MaxMessageMB   int `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
 	ReceiverLagMB  int `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
 
+	MemoryLimitMB int `env:"MEMORY_LIMIT_MB" env-default:"0" min:"0" max:"67108864" env-description:"memory of the process in MiB: four fifths of it are for caches, messages and unsent bytes of all channels together; caches are cut when it is short; 0: four fifths of what the cgroup or the machine has; else not below 64, nor 4 times MAX_MESSAGE_MB"`
+
 	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"longest rest between two writes to receivers where packets come fast, so that they are written together, in milliseconds; where events come fast a poller waits as long, 2 ms at most, before it reads; 0: neither"`
 
 	LogRequests       bool `env:"LOG_REQUESTS" env-default:"true" env-description:"one log line per request and per session's beginning and end"`
@@ -54,6 +56,9 @@ func (c Config) Validate() error {
 	}
 	if c.ReceiverLagMB < c.MaxMessageMB {
 		return fmt.Errorf("RECEIVER_LAG_MB=%d is below MAX_MESSAGE_MB=%d: set RECEIVER_LAG_MB to %d at least, or MAX_MESSAGE_MB to %d at most", c.ReceiverLagMB, c.MaxMessageMB, c.MaxMessageMB, c.ReceiverLagMB)
+	}
+	if err := c.checkMemory(); err != nil {
+		return err
 	}
 	switch {
 	case c.SSLCert != "" && c.SSLKey == "":

@@ -45,6 +45,7 @@
 //   - GOMAXPROCS pollers, nbio's: read, decode, publish, answer pings, write what a
 //     socket could not take at once. A connection always has the same one.
 //   - GOMAXPROCS drainers: groups that are dirty, and sessions that end.
+//   - the keeper: cuts caches when memory is short.
 //   - the sweep: heartbeats, clients that show no life, ends that take too long.
 //   - the certificate's watch, with TLS; net/http's, one for each handshake or page.
 //   - nbio's goroutine for closed connections: session.closed, one after the other.
@@ -78,6 +79,13 @@
 // begun, the close frame with 4008, and at most 5 s for that. After the publisher's
 // end it may take nothing for 30 s, and has 5 minutes in all.
 //
+// # Memory
+//
+// budget counts what rings hold, messages that are being put together and what nbio
+// keeps, of all channels together, against MEMORY_LIMIT_MB; its comment says who has
+// to give when it is short. The counts are exact: rings tell of each slab, and a slab
+// that a slow receiver still needs for the packet it has begun counts until it leaves.
+//
 // # Ends
 //
 // session.end gives a session its reason (reason.go has them all); the first one
@@ -97,6 +105,7 @@
 //	group.passing → session.mu → nbio's connection → drainer.mu
 //	group.passing → group.mu
 //	registry.mu → Channel.mu → group.mu
+//	group.passing → budget.mu → inbound.mu
 //	inbound.mu → session.mu, which is only tried there
 //
 // roster's shards, closingList.mu, waker.mu and wire.mu are held for moments, and

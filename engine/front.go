@@ -212,6 +212,9 @@ func (f *front) authorize(ctx context.Context, s *session) (status int, text str
 	if f.srv.registry.busy(s.name) {
 		return http.StatusForbidden, taken
 	}
+	if f.srv.budget.closed.Load() {
+		return http.StatusServiceUnavailable, "Service unavailable: the server is short of memory"
+	}
 	grant, err := f.srv.auth.Authorize(ctx, auth.Request{Channel: s.name, Key: s.key, Addr: s.addr.Addr()})
 	switch {
 	case errors.Is(err, auth.ErrDenied):

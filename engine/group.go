@@ -154,10 +154,13 @@ func (g *group) pass(now int64) (again bool) {
 		}
 		last := len(g.members) - 1
 		s := m.s
+		m.cur.Close(g.ch.ring)
 		g.members[i] = g.members[last]
 		g.members[last] = member{}
 		g.members = g.members[:last]
-		g.size.Add(-1)
+		if g.size.Add(-1) == 0 && g.ch.over.Load() != 0 {
+			g.ch.srv.budget.releaseIfRead(g.ch)
+		}
 		s.group.Store(nil)
 		s.run() // what came while the group was still its owner
 	}

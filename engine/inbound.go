@@ -135,6 +135,7 @@ func (s *session) publish(p *frame.Piece) {
 	m := s.in.msg
 	at := len(m.B)
 	m.B = slices.Grow(m.B, len(p.Bytes))[:at+len(p.Bytes)]
+	s.countMessage(int64(cap(m.B)))
 	p.Unmask(m.B[at:])
 	if p.End {
 		packet := r.Reserve(frame.HeaderSize(len(m.B)) + len(m.B))
@@ -153,6 +154,15 @@ func (s *session) dropMessage() {
 		bytebufferpool.Put(m)
 	}
 	s.in.msg = nil
+	s.countMessage(0)
+}
+
+// countMessage tells the budget how many bytes the message takes now. The caller
+// holds in.mu.
+func (s *session) countMessage(size int64) {
+	if before := s.in.size.Swap(size); size != before {
+		s.srv.budget.add(size - before)
+	}
 }
 
 // overwrite makes b unrecognizable, so that tests see who still looks at it.

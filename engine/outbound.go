@@ -144,18 +144,27 @@ func (s *session) push(b []byte, keep int) (used int) {
 	// Slow path: the socket is full.
 	rest := b[used:min(used+keep, len(b))]
 	s.unsent.Store(int64(len(rest)))
+	s.srv.budget.add(int64(len(rest)))
 	s.writing.Add(1)
 	beforeWrite(s.conn)
-	_, _ = s.conn.Write(rest) // an error closes the connection: closed will run
+	_, err := s.conn.Write(rest) // an error closes the connection: closed will run, or has
 	s.writing.Add(1)
+	if err != nil {
+		s.dropUnsent()
+	}
 	return used + len(rest)
 }
+
+// dropUnsent forgets what nbio was given and will not send any more: the connection
+// is closed.
+func (s *session) dropUnsent() { s.srv.budget.add(-s.unsent.Swap(0)) }
 
 // written is nbio's news that the kernel took n bytes. It runs under the
 // connection's lock, on the goroutine that writes or on the poller: it counts,
 // marks and wakes.
 func (s *session) written(n int) {
 	before := s.writing.Load()
+	s.srv.budget.add(-int64(n))
 	if s.unsent.Add(-int64(n)) != 0 {
 		if before&1 == 0 { // the poller, which has not written all
 			s.srv.reader.handled(s.conn)

@@ -20,6 +20,7 @@ const (
 	// The server's.
 	serverShutdown
 	internalFault
+	memoryShort // the memory limit is reached
 
 	// What a client did wrong.
 	wrongKey
@@ -55,6 +56,7 @@ var closings = [reasons]closing{
 	publisherReset:  {code: 1013, text: "try again", fault: "The coordinator was lost, publish again", label: "coordinator_reset"},
 	serverShutdown:  {code: 1001, text: "server going away", label: "shutdown", complete: true},
 	internalFault:   {code: 1011, text: "internal error", fault: "Internal error", label: "internal_error"},
+	memoryShort:     {code: 1013, text: "try again", fault: "The server is short of memory, publish again", label: "memory_limit"},
 	wrongKey:        {code: 1008, text: "invalid streaming key", fault: "Invalid streaming key", label: "wrong_key"},
 	protocolError:   {code: 1002, text: "protocol error", fault: "Protocol error", label: "protocol_error"},
 	invalidText:     {code: 1007, text: "invalid UTF-8", fault: "Invalid UTF-8", label: "invalid_text"},

@@ -45,7 +45,7 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 	}
 	if m.cur.Overrun() { // asked once: the writer may drop the segment between two looks
 		s.end(slowReceiver)
-		m.cur.Detach()
+		m.cur.Detach(s.ch.ring)
 	}
 	if !s.free() {
 		s.skipped.Store(true)

@@ -69,6 +69,21 @@ func (r *registry) update(ch *Channel, f func() (forget bool)) {
 	}
 }
 
+// live returns the channels that have a publisher whose stream has begun. Any
+// goroutine.
+func (r *registry) live() (list []*Channel) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ch := range r.channels {
+		ch.mu.Lock()
+		if ch.ring != nil {
+			list = append(list, ch)
+		}
+		ch.mu.Unlock()
+	}
+	return list
+}
+
 // size returns how many channels are waiting or live. Any goroutine.
 func (r *registry) size() int {
 	r.mu.Lock()

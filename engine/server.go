@@ -54,6 +54,7 @@ type Server struct {
 	registry registry
 	roster   roster
 	closing  closingList
+	budget   budget
 
 	// Atomic.
 	next     atomic.Uint32 // drainer of the next group
@@ -70,6 +71,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	srv := &Server{cfg: cfg, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
+	srv.budget.init(srv, cfg.MemoryLimit()/5*4)
 	if cfg.TLS() {
 		c, err := newCertificate(cfg.SSLCert, cfg.SSLKey, o.Log)
 		if err != nil {
@@ -152,6 +154,7 @@ func (srv *Server) startWorkers() {
 		srv.work(d.run)
 	}
 	srv.work(srv.sweep)
+	srv.work(srv.budget.keep)
 	if srv.cert != nil {
 		every := time.Duration(srv.cfg.SSLCheckReloadSeconds) * time.Second
 		srv.work(func(stop <-chan struct{}) { srv.cert.watch(every, stop) })

@@ -97,6 +97,7 @@ func (s *testServer) wantNothingLeft() {
 	eventually(s.t, "no stream is under way", func() bool { return s.streams.Load() == 0 })
 	eventually(s.t, "no channel is left", func() bool { return s.registry.size() == 0 })
 	eventually(s.t, "every address has its places back", func() bool { return s.filter.Open() == 0 })
+	eventually(s.t, "no memory is counted", func() bool { return s.budget.used.Load() == 0 })
 }
 
 func (s *testServer) closings() int {

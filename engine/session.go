@@ -104,6 +104,7 @@ type inbound struct {
 	mu   sync.Mutex // held by the poller for one event, by who ends the channel, by closed
 	dec  frame.Decoder
 	msg  *bytebufferpool.ByteBuffer // a message that is being put together
+	size atomic.Int64               // what msg takes, in bytes; stored under mu, read by any goroutine
 	deaf bool                       // the session ends, or a violation was found: the rest is discarded
 }
 
@@ -188,6 +189,9 @@ func (s *session) closed() {
 	s.in.deaf = true
 	s.in.mu.Unlock()
 	s.srv.closing.remove(s)
+	if s.handed.Load() {
+		s.dropUnsent()
+	}
 	if s.tls != nil {
 		s.tls.release()
 	}

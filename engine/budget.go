@@ -1,0 +1,234 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// keepEvery is how often the keeper looks by itself whether caches may grow again.
+	keepEvery = 500 * time.Millisecond
+
+	// keepAtMost is how long the keeper waits after a look before the next one: when
+	// there is nothing left to give up, looking again at once would change nothing.
+	keepAtMost = 10 * time.Millisecond
+)
+
+// budget bounds the memory that streams take, all together: what rings hold,
+// messages that are being put together, and what nbio keeps for full sockets.
+//
+// The policy, when more than nine tenths of size are used: streams that have ended and are still
+// being read keep their newest packets only; then caches are cut, the largest ones
+// first, to one common size, of each its oldest packets first. Receivers that lose
+// their next packet by that are slow receivers. If that is not enough, the publisher
+// with the largest message under way is ended, and new ones are refused until there
+// is room. Nobody is delayed: should all of size be used before the keeper has come
+// round, a ring gives up its own oldest packets for its new ones.
+type budget struct {
+	// Static after construction.
+	srv  *Server
+	size int64         // bytes; math.MaxInt64: no limit
+	kick chan struct{} // holds one token while there is something to free
+
+	// Atomic.
+	used   atomic.Int64 // bytes
+	most   atomic.Int64 // bytes that one ring may hold
+	closed atomic.Bool  // new publishers are refused
+
+	mu    sync.Mutex
+	ended map[*Channel]struct{} // guarded by mu: their publisher has ended, and they are still read
+}
+
+func (b *budget) init(srv *Server, size int64) {
+	b.srv, b.size = srv, size
+	b.kick = make(chan struct{}, 1)
+	b.most.Store(math.MaxInt64)
+	b.ended = map[*Channel]struct{}{}
+}
+
+// add counts bytes that were taken, or given back. Any goroutine; it never blocks.
+func (b *budget) add(n int64) {
+	if b.used.Add(n) > b.full() && n > 0 {
+		select {
+		case b.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// The keeper frees memory when more than full is used, down to target; below roomy
+// caches may grow again. In bytes.
+func (b *budget) full() int64   { return b.size / 10 * 9 }
+func (b *budget) target() int64 { return b.size / 10 * 8 }
+func (b *budget) roomy() int64  { return b.size / 10 * 7 }
+
+// limit returns how much a ring may hold that holds so much: see ring.Config. Called
+// by the ring's writer.
+func (b *budget) limit(held, configured int64) int64 {
+	limit := min(configured, b.most.Load())
+	if b.used.Load() >= b.size {
+		limit = min(limit, held) // the oldest go for the newest
+	}
+	return limit
+}
+
+// hasEnded is told that a channel's publisher has ended. Called once a channel.
+func (b *budget) hasEnded(ch *Channel) {
+	b.mu.Lock()
+	b.ended[ch] = struct{}{}
+	b.mu.Unlock()
+	b.releaseIfRead(ch)
+}
+
+// releaseIfRead gives back what a channel's ring holds, once its publisher has
+// ended and its last receiver has left. Any goroutine; called after each of the two.
+func (b *budget) releaseIfRead(ch *Channel) {
+	if ch.receivers() > 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.ended[ch]; ok {
+		delete(b.ended, ch)
+		ch.ring.Release()
+	}
+}
+
+// keep is the keeper: the one goroutine that frees memory. It works until stop is
+// closed.
+func (b *budget) keep(stop <-chan struct{}) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	<-pause.C
+	for {
+		select {
+		case <-b.kick:
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		b.look()
+		pause.Reset(keepAtMost)
+		select {
+		case <-pause.C:
+		case <-stop:
+			return
+		}
+	}
+}
+
+// look frees memory if more is used than may be, and lets caches grow again when
+// there is room. Called by the keeper.
+func (b *budget) look() {
+	switch used := b.used.Load(); {
+	case used > b.full():
+		b.free()
+	case used < b.roomy() && (b.most.Load() != math.MaxInt64 || b.closed.Load()):
+		b.most.Store(math.MaxInt64)
+		b.closed.Store(false)
+		b.srv.log.Info("memory: there is room again, caches may grow", "used_mib", used/mib, "allowed_mib", b.size/mib)
+	}
+}
+
+// free frees memory, so much that there is not as much to do for the next packet.
+// Called by the keeper.
+func (b *budget) free() {
+	first := b.most.Load() == math.MaxInt64
+	before := b.used.Load()
+
+	ended := b.endedChannels()
+	for _, ch := range ended {
+		if b.used.Load() <= b.target() {
+			break
+		}
+		b.shrink(ch, 0)
+	}
+	if live := b.srv.registry.live(); b.used.Load() > b.target() {
+		b.cut(live)
+		if b.used.Load() > b.full() {
+			b.closed.Store(true)
+			b.endLargestMessage(live)
+		}
+	}
+	if first {
+		b.srv.log.Warn("memory: the limit is reached, caches are cut",
+			"used_mib", before/mib, "allowed_mib", b.size/mib, "now_mib", b.used.Load()/mib)
+	}
+}
+
+// endedChannels returns the channels that have ended and are still read, the one
+// that ended first in front.
+func (b *budget) endedChannels() []*Channel {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]*Channel, 0, len(b.ended))
+	for ch := range b.ended {
+		list = append(list, ch)
+	}
+	slices.SortFunc(list, func(x, y *Channel) int { return int(x.over.Load() - y.over.Load()) })
+	return list
+}
+
+// shrink has a channel's ring hold no more than so many bytes, beside its newest
+// packets.
+func (b *budget) shrink(ch *Channel, limit int64) {
+	s := ch.publisher
+	b.mu.Lock() // excludes Release
+	s.in.mu.Lock()
+	ch.ring.Shrink(limit)
+	s.in.mu.Unlock()
+	b.mu.Unlock()
+	ch.wakeNow() // who was overrun is to know
+}
+
+// cut cuts the rings of channels that are live, so that no more than target is
+// used if that is possible, and has them stay as small.
+func (b *budget) cut(live []*Channel) {
+	sizes := make([]int64, len(live))
+	room := b.target() - b.used.Load()
+	for i, ch := range live {
+		sizes[i] = ch.ring.Size()
+		room += sizes[i]
+	}
+	most := fairCap(sizes, room)
+	b.most.Store(most)
+	for i, ch := range live {
+		if sizes[i] > most {
+			b.shrink(ch, most)
+		}
+	}
+}
+
+// fairCap returns the largest size that all may have so that together they fit
+// into room: who has less keeps what it has.
+func fairCap(sizes []int64, room int64) int64 {
+	sorted := slices.Sorted(slices.Values(sizes))
+	room = max(room, 0)
+	for i, n := range sorted {
+		if share := room / int64(len(sorted)-i); n > share {
+			return share
+		}
+		room -= n
+	}
+	return math.MaxInt64
+}
+
+// endLargestMessage ends the publisher with the largest message under way, if there
+// is one.
+func (b *budget) endLargestMessage(live []*Channel) {
+	var largest *session
+	size := int64(0)
+	for _, ch := range live {
+		if n := ch.publisher.in.size.Load(); n > size {
+			largest, size = ch.publisher, n
+		}
+	}
+	if largest != nil {
+		largest.end(memoryShort)
+	}
+}

@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// To what size caches are cut so that together they fit: the largest first.
+func TestFairCap(t *testing.T) {
+	for _, c := range []struct {
+		sizes []int64
+		room  int64
+		want  int64
+	}{
+		{sizes: nil, room: 0, want: math.MaxInt64},
+		{sizes: []int64{5}, room: 5, want: math.MaxInt64},
+		{sizes: []int64{5}, room: 4, want: 4},
+		{sizes: []int64{5}, room: -1, want: 0},
+		{sizes: []int64{10, 2, 3}, room: 15, want: math.MaxInt64},
+		{sizes: []int64{10, 2, 3}, room: 14, want: 9},
+		{sizes: []int64{10, 2, 3}, room: 8, want: 3},
+		{sizes: []int64{10, 2, 3}, room: 7, want: 2},
+		{sizes: []int64{8, 8, 8, 8}, room: 20, want: 5},
+		{sizes: []int64{1, 100, 100}, room: 101, want: 50},
+	} {
+		got := fairCap(c.sizes, c.room)
+		if got != c.want {
+			t.Errorf("%v in %d: %d each, wanted %d", c.sizes, c.room, got, c.want)
+		}
+		sum := int64(0)
+		for _, n := range c.sizes {
+			sum += min(n, got)
+		}
+		if sum > max(c.room, 0) {
+			t.Errorf("%v in %d: %d in all", c.sizes, c.room, sum)
+		}
+	}
+}
+
+// withBudget gives a server a budget in bytes. To be called before it has streams.
+func (s *testServer) withBudget(n int64) *testServer {
+	s.budget.size = n
+	return s
+}
+
+// wantWithin waits until no more than the budget is used.
+func (s *testServer) wantWithin() {
+	s.t.Helper()
+	eventually(s.t, "no more than the budget is used", func() bool { return s.budget.used.Load() <= s.budget.size })
+}
+
+// fill publishes packets 0 to n-1 and waits until they are in the ring.
+func (s *testServer) fill(c *wstest.Conn, n, size int) {
+	s.t.Helper()
+	for i := range n {
+		c.Send(wstest.Binary, numbered(i, size))
+	}
+	c.Sync()
+}
+
+// Whether or not anything is published any more, the largest caches are cut, to one
+// size; small ones stay, and who comes later gets the newest packets of all.
+func TestTheLargestCachesAreCut(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(8 * mib)
+	small := s.publish("small", "key")
+	s.fill(small, 64, 1<<10)
+	sizes := []int{6, 6, 6, 6} // MiB
+	for i, n := range sizes {
+		s.fill(s.publish(fmt.Sprint("large", i), "key"), n*mib/(16<<10), 16<<10)
+	}
+	s.wantWithin()
+	for i, n := range sizes {
+		r := s.receive(fmt.Sprint("large", i), "key")
+		first := number(r.Next().Payload)
+		if first <= 0 {
+			t.Fatalf("channel %d: a joiner begins at packet %d of a cache that was cut", i, first)
+		}
+		for j := first + 1; j < n*mib/(16<<10); j++ {
+			r.WantPacket(numbered(j, 16<<10))
+		}
+	}
+	r := s.receive("small", "key")
+	for i := range 64 {
+		r.WantPacket(numbered(i, 1<<10))
+	}
+}
+
+// When streams have ended caches grow again.
+func TestCachesGrowAgain(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(4 * mib)
+	var all []*wstest.Conn
+	for i := range 4 {
+		c := s.publish(fmt.Sprint("cam", i), "key")
+		s.fill(c, 2*mib/(16<<10), 16<<10)
+		all = append(all, c)
+	}
+	s.wantWithin()
+	for _, c := range all {
+		c.CloseHandshake(1000)
+	}
+	eventually(t, "caches may grow again", func() bool { return s.budget.most.Load() == math.MaxInt64 })
+	c := s.publish("again", "key")
+	s.fill(c, 2*mib/(16<<10), 16<<10)
+	r := s.receive("again", "key")
+	for i := range 2 * mib / (16 << 10) {
+		r.WantPacket(numbered(i, 16<<10))
+	}
+}
+
+// A stream that has ended and is still being read goes before any cache of a live
+// one; its receiver is told that it was too slow.
+func TestEndedStreamsGoFirst(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
+	ended := s.publish("ended", "key")
+	slow := s.receive("ended", "key", wstest.ReceiveBuffer(4<<10))
+	slow.StopReading()
+	const size = 64 << 10
+	s.fill(ended, 16*mib/size, size)
+	ended.CloseHandshake(1000)
+	live := s.publish("live", "key")
+	s.fill(live, 8*mib/size, size)
+	s.wantWithin()
+	r := s.receive("live", "key")
+	for i := range 8 * mib / size {
+		r.WantPacket(numbered(i, size))
+	}
+	slow.ResumeReading()
+	for i := 0; ; i++ {
+		m := slow.Next()
+		if m.Op == wstest.Close {
+			if m.Code() != 4008 {
+				t.Errorf("the slow receiver was closed with %d, wanted 4008", m.Code())
+			}
+			break
+		}
+		if m.Op == wstest.Text { // ERROR: …, the close frame follows
+			continue
+		}
+		if number(m.Payload) != i {
+			t.Fatalf("the slow receiver got a packet that is not packet %d", i)
+		}
+	}
+}
+
+// Messages that are being put together count, and the largest one's publisher is
+// ended when there is nothing else to give up.
+func TestTheLargestMessageGoesLast(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(8 * mib)
+	begin := func(channel string, n int) *wstest.Conn {
+		c := s.publish(channel, "key")
+		c.SendFrames(wstest.Frame{Op: wstest.Binary, More: true, Payload: make([]byte, n)})
+		return c
+	}
+	var others []*wstest.Conn
+	for i := range 2 {
+		c := begin(fmt.Sprint("cam", i), mib)
+		c.Sync()
+		others = append(others, c)
+	}
+	begin("large", 6*mib).WantError("The server is short of memory, publish again", 1013)
+	s.wantWithin()
+	for i, c := range others {
+		c.SendFrames(wstest.Frame{Op: wstest.Continuation, Payload: []byte("end")})
+		if m := s.receive(fmt.Sprint("cam", i), "key").Next(); len(m.Payload) != mib+3 {
+			t.Errorf("a packet of %d bytes, wanted %d", len(m.Payload), mib+3)
+		}
+	}
+}
+
+// New publishers are refused, before anybody is asked about them, while there is
+// nothing left to give up; receivers are not.
+func TestNoPublisherWithoutMemory(t *testing.T) {
+	s := newTestServer(t).withBudget(8 * mib)
+	live := s.publish("live", "key")
+	s.fill(live, 4, 1000)
+	s.budget.add(8 * mib) // stands for what nobody can give up
+	eventually(t, "new publishers are refused", s.budget.closed.Load)
+	if r := wstest.Refused(t, 503, s.addr, "/late/key/publish"); !strings.Contains(r.String(), "short of memory") {
+		t.Errorf("the refusal does not say why: %v", r)
+	}
+	r := s.receive("live", "key")
+	r.Next()
+	live.Send(wstest.Binary, numbered(4, 1000))
+	live.Sync()
+	s.budget.add(-8 * mib)
+	eventually(t, "new publishers are let in", func() bool { return !s.budget.closed.Load() })
+	s.publish("late", "key")
+}
+
+// What nbio keeps for full sockets counts, and is forgotten with the connection,
+// however that ends.
+func TestUnsentBytesCount(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	pub := s.publish("cam", "key")
+	const n = 8
+	var slow []*wstest.Conn
+	for range n {
+		c := s.receive("cam", "key", wstest.ReceiveBuffer(4<<10))
+		c.StopReading()
+		slow = append(slow, c)
+	}
+	full := 0
+	for i := 0; full < n; i++ {
+		pub.Send(wstest.Binary, numbered(i, 256<<10))
+		pub.Sync()
+		full = 0
+		for _, c := range slow {
+			if !s.session(c).free() {
+				full++
+			}
+		}
+		if i > 500 {
+			t.Fatalf("%d of %d sockets are full", full, n)
+		}
+	}
+	counted := func() int64 {
+		var rings int64
+		for _, ch := range s.registry.live() {
+			rings += ch.ring.Size()
+		}
+		return s.budget.used.Load() - rings
+	}
+	eventually(t, "what sockets did not take is counted", func() bool {
+		got := counted()
+		return got >= n && got <= n*keptPiece
+	})
+	for i, c := range slow {
+		if i%2 == 0 {
+			c.Reset()
+		} else {
+			c.Close()
+		}
+	}
+	eventually(t, "it is forgotten", func() bool { return counted() == 0 })
+}

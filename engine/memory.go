@@ -1,0 +1,36 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+)
+
+// leastMemory is the smallest memory limit, in MiB: a process that serves nobody has
+// some 15.
+const leastMemory = 64
+
+// MemoryLimit returns the memory that the process is to have, in bytes:
+// MEMORY_LIMIT_MB, or four fifths of what the cgroup allows or the machine has,
+// math.MaxInt64 where that is not known.
+func (c Config) MemoryLimit() int64 {
+	if c.MemoryLimitMB > 0 {
+		return int64(c.MemoryLimitMB) * mib
+	}
+	n, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(n) / 5 * 4
+}
+
+// checkMemory refuses a limit with which no message of the largest size could come
+// in: put together it takes up to twice its size, and then as much again in the ring.
+func (c Config) checkMemory() error {
+	least := max(leastMemory, 4*c.MaxMessageMB)
+	if c.MemoryLimitMB == 0 || c.MemoryLimitMB >= least {
+		return nil
+	}
+	return fmt.Errorf("MEMORY_LIMIT_MB=%d is too small with MAX_MESSAGE_MB=%d: set MEMORY_LIMIT_MB to %d at least, or to 0", c.MemoryLimitMB, c.MaxMessageMB, least)
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// 200 publishers whose caches would take four times what the process may have: the
+// caches are cut and nobody else is hurt. Every publisher goes on, receivers that
+// follow get every packet, who comes later gets the newest ones.
+func TestMemoryLimitWith200Publishers(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	const limit, publishers, n, size = 128, 200, 36, 64 << 10
+	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
+	pubs := make([]*wstest.Conn, publishers)
+	for i := range pubs {
+		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+	}
+	var wg sync.WaitGroup
+	for i := range 10 {
+		r := s.receive(fmt.Sprint("cam", i*20), "key")
+		wg.Go(func() {
+			first, last, code, err := follow(r, 30*time.Second, nil)
+			switch {
+			case err == nil && first == 0 && last == n-1 && code == 1000:
+			case err == nil && code == 4008: // on a slow machine: a run without a gap, and told why
+				t.Logf("a receiver was behind when its channel's cache was cut: packets %d to %d", first, last)
+			default:
+				t.Errorf("a receiver: packets %d to %d, close code %d, %v", first, last, code, err)
+			}
+		})
+	}
+	most := int64(0)
+	for p := range n {
+		for i, c := range pubs {
+			c.Send(wstest.Binary, numbered(p, size))
+			if i%20 == 0 {
+				most = max(most, s.memory())
+			}
+		}
+	}
+	for _, c := range pubs {
+		c.Sync() // everything is in the ring, and the publisher was not ended
+	}
+	s.wantLog("caches are cut")
+	most = max(most, s.memory())
+	t.Logf("%d MiB were published; the process had %d MiB at most", publishers*n*size>>20, most>>20)
+	// The limit is Go's memory; the binary's own pages, some 15 MiB, come on top.
+	if most > (limit+24)<<20 && !raceEnabled {
+		t.Errorf("wanted at most %d MiB and the binary's pages", limit)
+	}
+	for i := range 10 {
+		r := s.receive(fmt.Sprint("cam", i*20), "key")
+		first, err := checkNumbered(r.Next().Payload)
+		if err != nil || first == 0 {
+			t.Fatalf("a joiner begins at packet %d of a cache that was cut, %v", first, err)
+		}
+		for p := first + 1; p < n; p++ {
+			r.WantPacket(numbered(p, size))
+		}
+	}
+	s.publish("another", "key").Sync()
+	for _, c := range pubs {
+		c.CloseHandshake(1000)
+	}
+	wg.Wait()
+}
