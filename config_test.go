@@ -17,6 +17,7 @@ var defaults = []struct{ name, value string }{
 	{"EXTERNAL_IP", ""}, {"EXTERNAL_PORT", ""}, {"EXTERNAL_SSL", "NO"}, {"PLAY_WHITELIST", ""},
 	{"MAX_IP_CONCURRENT_CONNECTIONS", "4"}, {"CONCURRENT_LIMIT_WHITELIST", ""}, {"ID_MAX_LENGTH", "128"},
 	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"MEMORY_LIMIT_MB", "0"}, {"GATHER_MS", "10"},
+	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"},
 	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
@@ -55,6 +56,8 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"PLAY_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "1.2.3", "1.2.3.4/", "1.2.3.4-1.2.3.9", "127.0.0.1,foo", "1.2.3.4;5.6.7.8", "**", " ", ","}},
 		{"SSL_CERT", []string{" "}},
 		{"CONCURRENT_LIMIT_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "127.0.0.1,foo"}},
+		{"TRUSTED_PROXIES", []string{"300.0.0.1", "10.0.0.0/33", "proxy.example", "*", "10.0.0.1,*", "0.0.0.0/0", "127.0.0.1,foo", "127.0.0.1:80", ","}},
+		{"PROXY_PROTOCOL", []string{"maybe", "v2"}},
 		{"MAX_IP_CONCURRENT_CONNECTIONS", []string{"-1", "abc", "1.5", "99999999999999999999"}},
 		{"ID_MAX_LENGTH", []string{"0", "-1", "abc", "99999999999999999999"}},
 		{"GOP_CACHE_SIZE_MB", []string{"-1", "abc", "1.5", "99999999999999999999", "9223372036854775807", "17592186044416"}},
@@ -105,6 +108,7 @@ func TestContradictionsStopTheStart(t *testing.T) {
 	wantsOneLine(t, runServer(t, "MAX_MESSAGE_MB=65"), "RECEIVER_LAG_MB", "64")
 	wantsOneLine(t, runServer(t, "RECEIVER_LAG_MB=7", "MAX_MESSAGE_MB=8"), "RECEIVER_LAG_MB", "7")
 	wantsOneLine(t, runServer(t, "MEMORY_LIMIT_MB=127", "MAX_MESSAGE_MB=32"), "MEMORY_LIMIT_MB", "127")
+	wantsOneLine(t, runServer(t, "PROXY_PROTOCOL=YES"), "PROXY_PROTOCOL", "TRUSTED_PROXIES")
 	port := freePort(t)
 	wantsOneLine(t, runServer(t, "SSL_CERT="+cert, "SSL_KEY="+key, "HTTP_PORT="+port, "SSL_PORT="+port), "SSL_PORT", port)
 }

@@ -108,6 +108,7 @@ func TestEveryVariableIsDescribedOnce(t *testing.T) {
 		"CONTROL_BASE_URL", "CONTROL_SECRET", "EXTERNAL_IP", "EXTERNAL_PORT", "EXTERNAL_SSL",
 		"PLAY_WHITELIST", "MAX_IP_CONCURRENT_CONNECTIONS", "CONCURRENT_LIMIT_WHITELIST", "ID_MAX_LENGTH",
 		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB", "GATHER_MS", "LOG_REQUESTS", "LOG_DEBUG",
+		"TRUSTED_PROXIES", "PROXY_PROTOCOL",
 		"DISABLE_TEST_CLIENT", "RTMP_CHUNK_SIZE",
 	} {
 		if !seen[name] {
@@ -210,6 +211,8 @@ func TestContradictions(t *testing.T) {
 		// Whatever guards something fails closed.
 		"CONTROL_BASE_URL":           {"CONTROL_BASE_URL": "http//nowhere"},
 		"CONCURRENT_LIMIT_WHITELIST": {"CONCURRENT_LIMIT_WHITELIST": "everyone"},
+		"TRUSTED_PROXIES":            {"TRUSTED_PROXIES": "*"},
+		"PROXY_PROTOCOL":             {"PROXY_PROTOCOL": "YES"},
 	} {
 		dir := clean(t)
 		for k, v := range env {

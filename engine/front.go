@@ -57,11 +57,13 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 
 		ErrorLog:    slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: withProxied,
 	}
 	f.http.Protocols = new(http.Protocols)
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
 	for i, l := range listeners {
 		srv.log.Info("listening", "address", l.Addr().String(), "tls", i > 0)
+		l = proxyListener{l, srv.filter, headerTimeout, f.refuseProxied}
 		if i > 0 {
 			l = tlsListener{l, srv.cert.config()}
 		}
@@ -100,7 +102,7 @@ func (f *front) idle() bool { return f.shaking.Load() == 0 }
 
 // ServeHTTP answers one request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	addr := peer(r.RemoteAddr)
+	addr, unclear := f.client(r)
 	if r.ContentLength != 0 {
 		// net/http would wait for the body before it answers.
 		w.Header().Set("Connection", "close")
@@ -109,7 +111,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.shaking.Add(1)
 		defer f.srv.shaken.Add(1)
 		defer f.shaking.Add(-1)
-		status := f.shake(w, r, t, addr)
+		status := f.shake(w, r, t, addr, unclear)
 		f.logRequest(r, addr, status, slog.String("channel", t.channel), slog.String("kind", t.kind.String()))
 		return
 	}
@@ -151,15 +153,6 @@ func (f *front) page(path string) (body []byte, contentType string, ok bool) {
 	return nil, "", false
 }
 
-// peer returns a client's address; IPv4-mapped IPv6 counts as IPv4.
-func peer(remote string) netip.AddrPort {
-	a, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}
-
 // logRequest writes the request's line. The path is not in it: it has the key.
 func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, more ...slog.Attr) {
 	if !f.srv.cfg.LogRequests {
@@ -168,13 +161,13 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 	f.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "request", append([]slog.Attr{
 		slog.String("method", r.Method),
 		slog.Int("status", status),
-		slog.String("addr", addr.String()),
+		slog.String("addr", shownAddr(addr)),
 	}, more...)...)
 }
 
 // shake answers a stream's handshake, in this order: the upgrade's headers, the
-// address, the limits, the channel, the coordinator. It returns the status.
-func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort) int {
+// address, the limits, the channel, the coordinator. It returns the status. unclear says why the client's address is not known, nil if it is.
+func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
 		refuse(w, status, text)
 		return status
@@ -187,6 +180,9 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	}
 	if f.srv.stopping.Load() {
 		return say(http.StatusServiceUnavailable, "Service unavailable: "+errStopping.Error())
+	}
+	if unclear != nil {
+		return say(http.StatusBadRequest, "Bad request: "+unclear.Error())
 	}
 	if t.kind != publish && !f.srv.filter.MayPlay(addr.Addr()) {
 		return say(http.StatusForbidden, "Forbidden: this address may not play")

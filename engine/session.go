@@ -156,7 +156,9 @@ func (s *session) wakeOwner() {
 		return
 	}
 	if !s.queued.Swap(true) {
-		s.srv.drainers[s.addr.Port()%uint16(min(len(s.srv.drainers), 1<<15))].add(s)
+		// Any one will do. Clients of a proxy have no port that would spread them: the
+		// microsecond in which they came does.
+		s.srv.drainers[uint64(s.began>>10)%uint64(len(s.srv.drainers))].add(s)
 	}
 }
 
@@ -225,7 +227,7 @@ func (s *session) logAttrs() []slog.Attr {
 	return []slog.Attr{
 		slog.String("channel", s.name),
 		slog.String("kind", s.kind.String()),
-		slog.String("addr", s.addr.String()),
+		slog.String("addr", shownAddr(s.addr)),
 		slog.Bool("tls", s.tls != nil),
 	}
 }

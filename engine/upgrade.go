@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha1" //nolint:gosec // RFC 6455, 1.3 wants it; nothing is secured by it
 	"crypto/tls"
 	"encoding/base64"
@@ -58,9 +59,9 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// early is what the client sent along with its handshake: bytes that net/http has
-// read, and that TLS has decrypted or not.
-type early struct{ plain []byte }
+// early is what the client sent along with its handshake and what was read already:
+// by net/http, and below TLS along with the PROXY protocol's header.
+type early struct{ plain, sealed []byte }
 
 // upgrade takes the connection from net/http, joins the channel, answers 101 and
 // hands the connection over. Whatever fails, the session is closed.
@@ -106,16 +107,22 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
 // attach makes the connection nbio's. The bytes that were read already are kept
 // for takeEarly.
 func (s *session) attach(conn net.Conn, r *bufio.Reader) error {
-	if n := r.Buffered(); n > 0 {
-		b, _ := r.Peek(n)
-		s.early = &early{plain: append([]byte(nil), b...)}
-	}
+	b, _ := r.Peek(r.Buffered())
+	plain, sealed := bytes.Clone(b), []byte(nil)
 	tcp := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		w := t.NetConn().(*wire)
 		tcp = w.Conn
 		s.tls = &tlsLink{conn: t, wire: w}
 		w.live.Store(true)
+	}
+	if p, ok := tcp.(*proxied); ok {
+		if tcp, sealed = p.unwrap(); s.tls == nil {
+			plain, sealed = append(plain, sealed...), nil
+		}
+	}
+	if len(plain)+len(sealed) > 0 {
+		s.early = &early{plain, sealed}
 	}
 	c, err := nbio.NBConn(tcp)
 	if err != nil {
@@ -137,11 +144,13 @@ func (s *session) takeEarly() {
 	s.in.mu.Lock()
 	before := s.published()
 	r, code := notEnded, uint16(0)
+	var sealed []byte
 	if e != nil {
 		r, code = s.decode(e.plain)
+		sealed = e.sealed
 	}
 	if r == notEnded && s.tls != nil {
-		r, code = s.tls.open(s, nil)
+		r, code = s.tls.open(s, sealed)
 	}
 	after := s.published()
 	s.in.mu.Unlock()

@@ -1,11 +1,14 @@
-// Package netfilter decides by a client's address alone: may it receive or probe
-// (PLAY_WHITELIST), and has it a place left among the connections that one
-// address may have open (MAX_IP_CONCURRENT_CONNECTIONS, with
-// CONCURRENT_LIMIT_WHITELIST for those that are not limited).
+// Package netfilter finds out a client's address (TRUSTED_PROXIES, PROXY_PROTOCOL) and
+// decides by it alone: may it receive or probe (PLAY_WHITELIST), and has it a place
+// left among the connections that one address may have open
+// (MAX_IP_CONCURRENT_CONNECTIONS, with CONCURRENT_LIMIT_WHITELIST for those that are
+// not limited).
 //
 // It opens no socket, logs nothing and knows nothing of channels. The front asks
 // it before the upgrade, and whoever ends the session gives the place back:
 //
+//	addr, err := f.Client(peer, …)
+//	if err != nil { ... }        // 400
 //	if !f.MayPlay(addr) { ... }  // 403
 //	if !f.Acquire(addr) { ... }  // 429
 //	...
@@ -18,6 +21,27 @@
 // peers and in entries; so ::ffff:192.0.2.0/120 is 192.0.2.0/24. A peer's zone
 // (fe80::1%eth0) does not count. IPv4 and IPv6 are apart otherwise: ::/0 is all of
 // IPv6 and no IPv4 address; both together are 0.0.0.0/0,::/0, or *.
+//
+// # Proxies
+//
+// A request that a trusted proxy sent comes from whom its headers name; those of
+// anybody else are ignored. Each proxy appends the address that it saw, so the list is
+// read from the right: trusted addresses are stepped over, and the first one that is
+// not trusted is the client, whatever it claims further left. If all are trusted the
+// leftmost one is. Several lines of a header are one list, in their order.
+//
+// X-Forwarded-For is addresses separated by commas, Forwarded is RFC 7239's; IPv6
+// may stand in brackets, and a port may follow. Whatever else the walk meets
+// ("unknown", an obfuscated identifier, an empty entry, a name, garbage) means that
+// the client is not known, and so does a Forwarded that is not well formed anywhere.
+// Then there is no address that could safely stand in: the proxy's own may be on a
+// list, and what stands further left may be the client's invention. So the request is
+// refused.
+//
+// Proxies write one of the two headers and most pass on the other as it came from the
+// client. So with both they must name the same client, or it counts as not known. A
+// proxy should remove the one that it does not write. Without any the client is the
+// proxy itself, which asks whether we are alive, say.
 //
 // # Lists
 //

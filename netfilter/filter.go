@@ -14,6 +14,9 @@ type Filter struct {
 	exempt     list // who is neither counted nor limited
 	limit      int  // places of one address; 0: no limit
 
+	trusted       list // proxies that are believed
+	proxyProtocol bool // they begin with a header of the PROXY protocol
+
 	// Guarded by mu. One mutex for all: it is taken twice in the life of a
 	// connection, for one look into a map, beside a handshake that costs a
 	// thousand times as much. Nothing is called while it is held.
@@ -41,12 +44,21 @@ func New(c Config) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	trusted, err := parseProxies(c.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkProxyProtocol(); err != nil {
+		return nil, err
+	}
 	return &Filter{
-		restricted: c.PlayWhitelist != nil,
-		play:       play,
-		exempt:     exempt,
-		limit:      c.MaxIPConcurrentConnections,
-		places:     make(map[netip.Addr]int),
+		restricted:    c.PlayWhitelist != nil,
+		play:          play,
+		exempt:        exempt,
+		limit:         c.MaxIPConcurrentConnections,
+		trusted:       trusted,
+		proxyProtocol: c.ProxyProtocol,
+		places:        make(map[netip.Addr]int),
 	}, nil
 }
 

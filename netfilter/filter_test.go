@@ -174,6 +174,8 @@ func TestTags(t *testing.T) {
 		"PlayWhitelist":              varPlayWhitelist,
 		"MaxIPConcurrentConnections": varMaxConnections,
 		"ConcurrentLimitWhitelist":   varLimitWhitelist,
+		"TrustedProxies":             varTrustedProxies,
+		"ProxyProtocol":              varProxyProtocol,
 	}
 	config := reflect.TypeFor[Config]()
 	if config.NumField() != len(tags) {

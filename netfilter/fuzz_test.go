@@ -101,3 +101,61 @@ func drawn(value string, raw []byte) []netip.Addr {
 	}
 	return addrs
 }
+
+// FuzzClient draws what a client sends in both headers, and the Host that its proxy
+// passes on. Whatever that is: a peer that is not trusted is the client itself; and
+// behind a proxy that appends the client's address, to the line or as a line of its
+// own, the client is that address, or refused, but never somebody else.
+func FuzzClient(f *testing.F) {
+	for _, s := range []string{
+		"", "6.6.6.6", "6.6.6.6,", ",6.6.6.6", "10.1.1.1, 10.1.1.2", "unknown", "_x", "[2001:db8::1]:80", "fe80::1%eth0", "1.2.3.4:_x",
+		"for=6.6.6.6", `for="`, `a="`, `for=6.6.6.6;b="`, `for=6.6.6.6, for="[::1]:80";proto=https`, `for="\"`, "for=6.6.6.6;", "\x00\r\n", "for=6.6.6.6;for=7.7.7.7",
+	} {
+		f.Add(s, s, "example.org")
+		f.Add(s, `a="`, ", for=6.6.6.6;b=")
+	}
+	filter, err := New(Config{TrustedProxies: split(proxies)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	proxy, stranger := netip.MustParseAddrPort("10.0.0.1:4000"), netip.MustParseAddrPort("203.0.113.9:5000")
+	f.Fuzz(func(t *testing.T, xff, forwarded, host string) {
+		if a, err := filter.Client(stranger, []string{xff}, []string{forwarded}); a != stranger || err != nil {
+			t.Fatalf("a stranger with %q and %q is %s, %v", xff, forwarded, a, err)
+		}
+		wantOr := func(what string, want netip.Addr, must bool, xs, fs []string) {
+			t.Helper()
+			a, err := filter.Client(proxy, xs, fs)
+			if err == nil && a.Addr() == want {
+				return
+			}
+			if must || err == nil {
+				t.Fatalf("%s: the client is %s, %v; X-Forwarded-For %q, Forwarded %q", what, a, err, xs, fs)
+			}
+			if text := err.Error(); text != errXForwardedFor.Error() && text != errForwarded.Error() && text != errDiffer.Error() {
+				t.Fatalf("error %q", text)
+			}
+		}
+		four, six := stranger.Addr(), netip.MustParseAddr("2001:db8::9")
+		wantOr("appended", four, true, []string{xff + ", 203.0.113.9"}, nil)
+		wantOr("appended before a second proxy", six, true, []string{xff + ",2001:db8::9, 10.2.2.2"}, nil)
+		wantOr("a line of its own", four, true, []string{xff, "203.0.113.9:1"}, nil)
+		wantOr("appended, and the client's Forwarded", four, false, []string{xff + ", 203.0.113.9"}, []string{forwarded})
+
+		host = strings.Map(func(r rune) rune { // as no proxy passes it on unquoted
+			if r == '"' || r == '\\' {
+				return -1
+			}
+			return r
+		}, host)
+		element := `for="[2001:db8::9]:4711";proto=https;host="` + host + `"`
+		wantOr("Forwarded, appended", six, false, nil, []string{forwarded + ", " + element})
+		wantOr("Forwarded, appended without quotes", four, false, nil, []string{forwarded + ",for=203.0.113.9"})
+		wantOr("Forwarded, a line of its own", six, false, nil, []string{forwarded, element})
+		wantOr("Forwarded, and the client's X-Forwarded-For", six, false, []string{xff}, []string{forwarded + ", " + element})
+
+		if a, err := filter.Client(proxy, []string{xff}, nil); err == nil && (!a.IsValid() || a.Addr() != plain(a.Addr())) {
+			t.Fatalf("%q is %s, which is not plain", xff, a)
+		}
+	})
+}

@@ -7,7 +7,11 @@ import (
 	"strings"
 )
 
-const allowedEntries = "IPs or CIDRs (v4, v6) separated by commas, or *"
+// What stands in errors about lists.
+const (
+	allowedProxies = "IPs or CIDRs (v4, v6) separated by commas"
+	allowedEntries = allowedProxies + ", or *"
+)
 
 // mappedBits is the length of ::ffff:0:0/96, the prefix in front of every
 // IPv4-mapped address (RFC 4291, 2.5.5.2).
@@ -33,9 +37,35 @@ type list struct {
 // parseList reads the entries of the list that variable holds. It does not keep
 // entries. An error begins with the variable's name.
 func parseList(variable string, entries []string) (list, error) {
+	return parseEntries(variable, entries, allowedEntries)
+}
+
+// parseProxies reads TRUSTED_PROXIES. It refuses what holds every address: then each
+// client could say who it is.
+func parseProxies(entries []string) (list, error) {
+	l, err := parseEntries(varTrustedProxies, entries, allowedProxies)
+	if err != nil {
+		return list{}, err
+	}
+	whole := ""
+	if l.everyone {
+		whole = "*"
+	}
+	for _, p := range l.prefixes {
+		if p.Bits() == 0 {
+			whole = p.String()
+		}
+	}
+	if whole != "" {
+		return list{}, fmt.Errorf("%s: %q would let every client choose its own address; allowed: %s", varTrustedProxies, whole, allowedProxies)
+	}
+	return l, nil
+}
+
+func parseEntries(variable string, entries []string, allowed string) (list, error) {
 	var l list
 	if entries != nil && len(entries) == 0 {
-		return list{}, fmt.Errorf("%s: it is set but blank; allowed: %s", variable, allowedEntries)
+		return list{}, fmt.Errorf("%s: it is set but blank; allowed: %s", variable, allowed)
 	}
 	for _, entry := range entries {
 		entry = strings.TrimSpace(entry)
@@ -45,7 +75,7 @@ func parseList(variable string, entries []string) (list, error) {
 		}
 		p, err := parseEntry(entry)
 		if err != nil {
-			return list{}, fmt.Errorf("%s: %q %w; allowed: %s", variable, entry, err, allowedEntries)
+			return list{}, fmt.Errorf("%s: %q %w; allowed: %s", variable, entry, err, allowed)
 		}
 		l.prefixes = append(l.prefixes, p)
 	}

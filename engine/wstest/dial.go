@@ -30,6 +30,7 @@ type dialer struct {
 	headers []string // "Name: value", in the order of sending
 	without []string // lower case
 	extra   []byte   // sent in the same write as the handshake
+	preface []byte   // sent in the same write as the first bytes of all, below TLS
 	raw     []byte
 	chop    int
 	pause   time.Duration
@@ -75,6 +76,23 @@ func Pipelined(frames ...Frame) Option { return PipelinedRaw(Bytes(frames...)) }
 // PipelinedRaw sends bytes in the same write as the handshake.
 func PipelinedRaw(b []byte) Option {
 	return func(d *dialer) { d.extra = append(d.extra, b...) }
+}
+
+// Preface sends bytes before everything else, also before TLS, in the same write as
+// what comes next: a header of the PROXY protocol.
+func Preface(b string) Option { return func(d *dialer) { d.preface = []byte(b) } }
+
+// prefaced is a connection whose first write has something in front.
+type prefaced struct {
+	*net.TCPConn
+	preface []byte
+}
+
+func (p *prefaced) Write(b []byte) (int, error) {
+	front := p.preface
+	p.preface = nil
+	n, err := p.TCPConn.Write(append(front[:len(front):len(front)], b...))
+	return max(n-len(front), 0), err
 }
 
 // Request replaces the whole request by these bytes; the answer to the key of
@@ -199,11 +217,14 @@ func (d *dialer) connect(addr string) (*net.TCPConn, error) {
 
 func (d *dialer) handshake(tcp *net.TCPConn, addr, path string) (*Conn, *Response, error) {
 	var nc net.Conn = tcp
+	if d.preface != nil {
+		nc = &prefaced{tcp, d.preface}
+	}
 	if d.tls != nil {
 		if d.tls.ServerName == "" {
 			d.tls.ServerName, _, _ = net.SplitHostPort(addr)
 		}
-		nc = tls.Client(tcp, d.tls)
+		nc = tls.Client(nc, d.tls)
 	}
 	_ = nc.SetDeadline(time.Now().Add(d.timeout))
 	if err := d.send(nc, d.request(addr, path)); err != nil {
