@@ -37,6 +37,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("refused handshake is told in words", b.testRefused)
 	t.Run("stream without its beginning is told in words", b.testNoBeginning)
 	t.Run("fields are checked", b.testFields)
+	t.Run("pages of other origins are refused", b.testOrigins)
 }
 
 func (b *browserProcess) testPattern(t *testing.T) {
@@ -225,6 +226,26 @@ func (b *browserProcess) testFields(t *testing.T) {
 		t.Errorf("the page keeps something outside the fragment: %q", leak)
 	}
 	w.wantNoErrors()
+}
+
+// What a browser says of a page's origin decides, also of the server's own page.
+func (b *browserProcess) testOrigins(t *testing.T) {
+	home := startServer(t)
+	w := b.open(t, "http://"+home.addr+"/#channel=cam&key=key")
+	for _, c := range []struct{ allowed, state string }{
+		{"http://" + home.addr, "waiting"}, {"https://" + home.addr, "failed"}, {"http://example.org", "failed"},
+	} {
+		s := startServer(t, "ALLOWED_ORIGINS="+c.allowed)
+		w.choose("host", s.addr)
+		w.click("watch-start")
+		w.wait("the state "+c.state, `watch.dataset.state === '`+c.state+`'`)
+		if c.state == "waiting" {
+			w.click("watch-stop")
+			w.wait("a stop", `watch.dataset.state === 'idle'`)
+		} else if !strings.Contains(s.logs(), "status=403") {
+			t.Errorf("%s: wanted a 403 in the log, got:\n%s", c.allowed, s.logs())
+		}
+	}
 }
 
 // A stream larger than the browser's own buffer, sent much faster than it plays:

@@ -17,7 +17,7 @@ var defaults = []struct{ name, value string }{
 	{"EXTERNAL_IP", ""}, {"EXTERNAL_PORT", ""}, {"EXTERNAL_SSL", "NO"}, {"PLAY_WHITELIST", ""},
 	{"MAX_IP_CONCURRENT_CONNECTIONS", "4"}, {"CONCURRENT_LIMIT_WHITELIST", ""}, {"ID_MAX_LENGTH", "128"},
 	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"MEMORY_LIMIT_MB", "0"}, {"GATHER_MS", "10"},
-	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"},
+	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"}, {"ALLOWED_ORIGINS", ""},
 	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
@@ -58,6 +58,7 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"CONCURRENT_LIMIT_WHITELIST", []string{"300.0.0.1", "10.0.0.0/33", "foo", "::1/129", "127.0.0.1,foo"}},
 		{"TRUSTED_PROXIES", []string{"300.0.0.1", "10.0.0.0/33", "proxy.example", "*", "10.0.0.1,*", "0.0.0.0/0", "127.0.0.1,foo", "127.0.0.1:80", ","}},
 		{"PROXY_PROTOCOL", []string{"maybe", "v2"}},
+		{"ALLOWED_ORIGINS", []string{"example.org", "https://", "https://example.org/", "https://a.example,https://b.example/page", "https://*.example.org", "https://a.example?x", "https://user@a.example", "//a.example", "https:a.example", "null", "https://a.example:", "https://a.example:0", "https://a.example:65536", "https://[::1", "https://bücher.example", ","}},
 		{"MAX_IP_CONCURRENT_CONNECTIONS", []string{"-1", "abc", "1.5", "99999999999999999999"}},
 		{"ID_MAX_LENGTH", []string{"0", "-1", "abc", "99999999999999999999"}},
 		{"GOP_CACHE_SIZE_MB", []string{"-1", "abc", "1.5", "99999999999999999999", "9223372036854775807", "17592186044416"}},

@@ -23,6 +23,8 @@ type Config struct {
 	SSLKey                string `env:"SSL_KEY" env-description:"PEM file with the private key"`
 	SSLCheckReloadSeconds int    `env:"SSL_CHECK_RELOAD_SECONDS" env-default:"60" min:"1" max:"86400" env-description:"seconds between two checks of SSL_CERT and SSL_KEY for a change"`
 
+	AllowedOrigins []string `env:"ALLOWED_ORIGINS" env-separator:"," env-description:"web pages that may open streams, by their origin: entries like https://example.org or http://example.org:8080 separated by commas, or * for everyone; not set: everyone; clients that are no browsers send no origin and are always served"`
+
 	IDMaxLength    int `env:"ID_MAX_LENGTH" env-default:"128" min:"1" max:"1024" env-description:"longest CHANNEL and KEY, in characters"`
 	GOPCacheSizeMB int `env:"GOP_CACHE_SIZE_MB" env-default:"256" min:"0" max:"1048576" env-description:"cache of one channel in MiB; a packet counts its frame plus 64 bytes; 0 turns caching off"`
 	MaxMessageMB   int `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
@@ -52,6 +54,9 @@ func (c Config) ClientPort(secure bool) int {
 // and says what is allowed.
 func (c Config) Validate() error {
 	if err := checkBindAddress(c.BindAddress); err != nil {
+		return err
+	}
+	if _, err := newOrigins(c.AllowedOrigins); err != nil {
 		return err
 	}
 	if c.ReceiverLagMB < c.MaxMessageMB {

@@ -166,7 +166,8 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 }
 
 // shake answers a stream's handshake, in this order: the upgrade's headers, the
-// address, the limits, the channel, the coordinator. It returns the status. unclear says why the client's address is not known, nil if it is.
+// origin, the address, the limits, the channel, the coordinator. It returns the
+// status. unclear says why the client's address is not known, nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
 		refuse(w, status, text)
@@ -180,6 +181,9 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	}
 	if f.srv.stopping.Load() {
 		return say(http.StatusServiceUnavailable, "Service unavailable: "+errStopping.Error())
+	}
+	if !f.srv.origins.allow(r.Header["Origin"]) {
+		return say(http.StatusForbidden, "Forbidden: pages of this origin may not connect")
 	}
 	if unclear != nil {
 		return say(http.StatusBadRequest, "Bad request: "+unclear.Error())

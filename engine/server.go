@@ -40,6 +40,7 @@ type Server struct {
 	version  string
 	log      *slog.Logger
 	filter   *netfilter.Filter
+	origins  origins
 	auth     auth.Authorizer
 	sink     func(b []byte) // see Options
 	epoch    time.Time
@@ -68,7 +69,11 @@ type Server struct {
 
 // New returns a server that listens to nothing yet.
 func New(cfg Config, o Options) (*Server, error) {
-	srv := &Server{cfg: cfg, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
+	allowed, err := newOrigins(cfg.AllowedOrigins)
+	if err != nil {
+		return nil, err
+	}
+	srv := &Server{cfg: cfg, origins: allowed, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)

@@ -60,10 +60,10 @@ function closeWords(code, reason, fault) {
 const REFUSED = {
   publish:
     "The server refused the connection or could not be reached. Possible causes: the channel already has a publisher, " +
-    "the key may not publish, the address or an identifier is wrong, or too many connections come from your address.",
+    "the key may not publish, the address or an identifier is wrong, too many connections come from your address, or pages of this site are not served.",
   receive:
     "The server refused the connection or could not be reached. Possible causes: the address or an identifier is wrong, " +
-    "your address may not play, or too many connections come from it.",
+    "your address may not play, too many connections come from it, or pages of this site are not served.",
 };
 
 /**
