@@ -452,6 +452,10 @@ func wantToken(t *testing.T, token, secret string) {
 	if header["alg"] != "HS256" || claims["sub"] != "wss-control" {
 		t.Errorf("wanted HS256 and sub wss-control, got %v %v", header, claims)
 	}
+	delete(header, "typ") // JWT, if it is there
+	if len(header) != 1 || len(claims) != 1 {
+		t.Errorf("wanted nothing else in the token, got %v %v", header, claims)
+	}
 }
 
 func TestAPathInTheBaseURLIsReplaced(t *testing.T) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +158,118 @@ func TestDebugLinesOnlyOnDemand(t *testing.T) {
 	s.publish("cam", "key").CloseHandshake(1000)
 	if strings.Contains(strings.ToUpper(s.logs()), "DEBUG") {
 		t.Errorf("wanted no debug lines by default, got:\n%s", tail(s.logs()))
+	}
+}
+
+// sealedKey is a key that must not be found anywhere; hiddenSecret likewise.
+const (
+	sealedKey    = "K3y-that-nobody-may-read"
+	hiddenSecret = "S3cret-of-the-coordinator"
+)
+
+// Every refusal and every end is driven with a key that would be found: in the log with
+// all its debug lines, in an answer, or on a page.
+func TestKeysAndSecretAreNowhere(t *testing.T) {
+	t.Parallel()
+	requireLoopbackRange(t)
+	id := wstest.NewIdentity(t, "one")
+	c := authtest.New(t)
+	s, _ := startTLS(t, id, "LOG_DEBUG=YES", "CONTROL_BASE_URL="+c.URL(), "CONTROL_SECRET="+hiddenSecret, "TRUSTED_PROXIES=127.0.7.1", "ALLOWED_ORIGINS=https://example.org",
+		"PLAY_WHITELIST=127.0.0.1,127.0.8.1", "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=1", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1", "GOP_CACHE_SIZE_MB=1")
+	c.WantLink()
+	wantLinkUp(s, 1)
+	acceptAll(c)
+	var said strings.Builder // everything that clients were told before an upgrade
+	refused := func(status int, path string, opts ...wstest.Option) {
+		t.Helper()
+		for _, o := range [][]wstest.Option{opts, append([]wstest.Option{wstest.TLS(id.Trust())}, opts...)} {
+			addr := s.addr
+			if len(o) > len(opts) {
+				addr = s.tlsAddr
+			}
+			r := wstest.Handshake(t, addr, path, o...)
+			if r.Status != status {
+				t.Errorf("%s: wanted %d, got %v", path, status, r)
+			}
+			fmt.Fprintln(&said, r.Body, r.Header)
+		}
+	}
+	publish, receive := "/cam/"+sealedKey+"/publish", "/cam/"+sealedKey+"/receive"
+
+	refused(404, "/"+sealedKey)
+	refused(404, "/cam/"+sealedKey+"/play")
+	refused(404, "/c.m/"+sealedKey+"/receive")
+	refused(404, "/client/"+sealedKey)
+	refused(400, "/cam/"+sealedKey+"%zz/receive")
+	refused(400, publish, wstest.Header("Sec-WebSocket-Key", sealedKey))
+	refused(400, publish, wstest.Method(sealedKey))
+	refused(400, publish, wstest.AddHeader("Content-Length", sealedKey))
+	refused(405, "/", wstest.Method(sealedKey))
+	refused(426, publish, wstest.WithoutHeader("Upgrade"))
+	refused(426, publish, wstest.Header("Sec-WebSocket-Version", sealedKey))
+	refused(403, publish, wstest.Header("Origin", "https://"+sealedKey))
+	refused(400, publish, viaProxy, xff(sealedKey))
+	refused(400, publish, viaProxy, forwarded("for="+sealedKey))
+	refused(403, receive, wstest.From("127.0.8.9"))
+	held := s.receive("held", sealedKey, direct)
+	refused(429, receive, direct)
+	held.CloseHandshake(1000)
+	c.Decide(func(authtest.Message) (string, bool) { return "", false })
+	refused(403, publish)
+	acceptAll(c)
+
+	// And every end of a session that a client can bring about.
+	end := func(path string, code int, frames ...frame) {
+		t.Helper()
+		conn := s.dialSoon(path)
+		conn.SendFrames(frames...)
+		wantErrorClose(t, conn, code)
+	}
+	end(publish, 1002, frame{Op: 7, Payload: []byte(sealedKey)})
+	end(publish, 1007, frame{Op: wstest.Text, Payload: []byte(sealedKey + "\xff")})
+	end(publish, 1009, frame{Op: wstest.Binary, Declare: 2 << 20})
+	end(receive, 4321, frame{Op: wstest.Close, Payload: wstest.ClosePayload(4321, sealedKey)})
+	pub := s.dialSoon(publish)
+	refused(403, publish) // taken
+	s.receive("cam", "another").WantError(wrongKey, 1008)
+	s.receive("cam", sealedKey+"x").WantError(wrongKey, 1008)
+	r := s.receive("cam", sealedKey)
+	pub.Send(wstest.Binary, []byte(sealedKey))
+	r.WantPacket([]byte(sealedKey))
+	c.Kill("cam", "*")
+	wantErrorClose(t, pub, 4000)
+	r.WantClose(1000)
+	pub = s.dialSoon(publish)
+	c.DropLink()
+	wantErrorClose(t, pub, 1013)
+	c.WantLink()
+	c.Stop()
+	eventually(t, 10*time.Second, "503 without a coordinator", func() bool {
+		resp := wstest.Handshake(t, s.addr, publish)
+		fmt.Fprintln(&said, resp.Body, resp.Header)
+		return resp.Status == 503
+	})
+	for _, path := range []string{"/", "/healthz", "/client/main.js", "/client/link.js", "/nothing"} {
+		_, body, header := s.get(path)
+		fmt.Fprintln(&said, body, header)
+	}
+	stay := s.receive("stay", sealedKey)
+	s.signal(os.Interrupt)
+	stay.WantClose(1001)
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+
+	token := c.Headers().Get("x-control-auth-token")
+	if token == "" {
+		t.Fatal("wanted a token")
+	}
+	for _, word := range []string{sealedKey, sealedKey[3:], hiddenSecret, token, token[strings.LastIndexByte(token, '.')+1:]} {
+		if strings.Contains(said.String(), word) {
+			t.Errorf("%q was told to a client: %q", word, from(said.String(), word))
+		}
+		if log := s.logs(); strings.Contains(log, word) {
+			t.Errorf("%q stands in the log: %q", word, from(log, word))
+		}
 	}
 }

@@ -31,6 +31,15 @@ func peer(remote string) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
+// shownMethod is a request's method in a log line: a client may call it anything.
+func shownMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodPatch, http.MethodConnect, http.MethodTrace:
+		return m
+	}
+	return "other"
+}
+
 // shownAddr is a client's address in a log line. Proxies seldom tell the port.
 func shownAddr(a netip.AddrPort) string {
 	if a.Port() == 0 {

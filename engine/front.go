@@ -159,7 +159,7 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 		return
 	}
 	f.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "request", append([]slog.Attr{
-		slog.String("method", r.Method),
+		slog.String("method", shownMethod(r.Method)),
 		slog.Int("status", status),
 		slog.String("addr", shownAddr(addr)),
 	}, more...)...)
