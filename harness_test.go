@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.Exit(run(os.Args[1:]))
 	}
 	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f != nil && !given("test.parallel") {
+	if f := flag.Lookup("test.parallel"); f != nil && !given("test.parallel") && !given("test.fuzz") {
 		_ = f.Value.Set("10") // most of these tests wait most of the time
 	}
 	os.Exit(m.Run())

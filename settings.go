@@ -51,14 +51,15 @@ type settings struct {
 // as it is: no secret and no control character is in it.
 func loadSettings(dir string) (settings, error) {
 	var s settings
-	given, err := readVariables(dir, &s)
+	r := reading{variables: variablesOf(reflect.TypeFor[settings]()), raw: make(map[string]string), fromFile: make(map[string]bool)}
+	err := r.fill(dir, &s)
 	if err != nil {
-		return settings{}, err
+		return settings{}, r.hide(err)
 	}
-	s.rtmpChunkSizeSet = given["RTMP_CHUNK_SIZE"]
+	s.rtmpChunkSizeSet = strings.TrimSpace(r.raw["RTMP_CHUNK_SIZE"]) != ""
 	for _, validate := range []func() error{s.Engine.Validate, s.Filter.Validate, s.Auth.Validate} {
 		if err := validate(); err != nil {
-			return settings{}, errors.New(printable(err.Error(), maxLine))
+			return settings{}, r.hide(errors.New(printable(err.Error(), maxLine)))
 		}
 	}
 	return s, nil
@@ -242,40 +243,74 @@ func decimal(s string) (n int, ok bool) {
 	return n, err == nil
 }
 
-// readVariables fills the struct that target points to from dir/.env and the
-// environment, and says which variables were given a value.
-func readVariables(dir string, target any) (given map[string]bool, err error) {
+// reading is the variables as the user wrote them.
+type reading struct {
+	variables []variable
+	raw       map[string]string // by name
+	fromFile  map[string]bool   // raw comes from the .env file
+}
+
+// fill reads dir/.env and the environment into the struct that target points to.
+func (r *reading) fill(dir string, target any) error {
 	file, err := readDotEnv(filepath.Join(dir, ".env"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	given = make(map[string]bool)
-	for _, v := range variablesOf(reflect.TypeOf(target).Elem()) {
+	for _, v := range r.variables {
 		// Also a variable that is set to nothing hides the file's.
 		raw, ok := os.LookupEnv(v.name)
 		if !ok {
-			raw = file[v.name]
+			raw, r.fromFile[v.name] = file[v.name], true
 		}
-		value, err := v.normalise(raw)
+		r.raw[v.name] = raw
+	}
+	for _, v := range r.variables {
+		value, err := v.normalise(r.raw[v.name])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if value == "" {
 			err = os.Unsetenv(v.name)
 		} else {
-			given[v.name] = true
 			err = os.Setenv(v.name, value)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot set %s: %w", v.name, err)
+			return fmt.Errorf("cannot set %s: %w", v.name, err)
 		}
 	}
 	if err := cleanenv.ReadEnv(target); err != nil {
 		// Not reached with values that normalise has passed. cleanenv's text
 		// quotes the value, which may be a secret.
-		return nil, errors.New("cannot read the settings from the environment")
+		return errors.New("cannot read the settings from the environment")
 	}
-	return given, nil
+	return nil
+}
+
+// minSecret is the length in bytes from which a secret is looked for in other values:
+// a shorter one stands in them by chance.
+const minSecret = 4
+
+// hide returns another error for one whose line would show a secret that came into
+// the value of another variable: by its name ($CONTROL_SECRET, in the file), or
+// because the file has a quote that is not closed, and the value goes on with the
+// lines after it.
+func (r *reading) hide(err error) error {
+	for _, v := range r.variables {
+		rest, ok := strings.CutPrefix(err.Error(), v.name)
+		if !ok || v.secret || rest == "" || rest[0] == '_' || 'A' <= rest[0] && rest[0] <= 'Z' {
+			continue
+		}
+		raw := r.raw[v.name]
+		if r.fromFile[v.name] && strings.ContainsAny(raw, "\r\n") {
+			return fmt.Errorf("%s is not allowed as it stands in the .env file: a value on one line (perhaps a quote is not closed)", v.name)
+		}
+		for _, s := range r.variables {
+			if secret := r.raw[s.name]; s.secret && len(secret) >= minSecret && strings.Contains(raw, secret) {
+				return fmt.Errorf("%s is not allowed: it has the value of %s in it", v.name, s.name)
+			}
+		}
+	}
+	return err
 }
 
 // maxDotEnv bounds the .env file, in bytes: far above any real one.

@@ -278,6 +278,11 @@ func TestBadDotEnvIsNamedWithoutItsContent(t *testing.T) {
 		"{\"CONTROL_SECRET\": \"sesame\"}":             "line 1 ",
 		strings.Repeat("SECRET=sesame\n", maxDotEnv/8): "larger than",
 		"CONTROL_SECRET=se\x00same":                    "CONTROL_SECRET",
+		// It came into another variable's value.
+		"CONTROL_SECRET=sesame\nLOG_DEBUG=$CONTROL_SECRET":                      "LOG_DEBUG ",
+		"CONTROL_SECRET=sesame\nCONTROL_BASE_URL=ws://${CONTROL_SECRET}@host\n": "CONTROL_BASE_URL ",
+		"HTTP_PORT=\"80\nCONTROL_SECRET=sesame\nEXTERNAL_IP=\"":                 "HTTP_PORT ",
+		"PLAY_WHITELIST='10.0.0.1,\nCONTROL_SECRET=sesame\n'":                   "PLAY_WHITELIST ",
 	} {
 		dir := clean(t)
 		dotEnv(t, dir, text)
