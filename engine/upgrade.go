@@ -47,11 +47,13 @@ func checkUpgrade(r *http.Request) (accept string, status int, text string) {
 }
 
 // hasToken reports whether a header that is a comma-separated list has a token, in
-// any case.
+// any case. Tokens are ASCII and stand between blanks and tabs (RFC 9110, 5.6): the
+// length keeps EqualFold from taking the letter ſ for an s.
 func hasToken(values []string, token string) bool {
 	for _, v := range values {
 		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(part), token) {
+			part = strings.Trim(part, " \t")
+			if len(part) == len(token) && strings.EqualFold(part, token) {
 				return true
 			}
 		}
