@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -55,12 +56,51 @@ func TestMessagesAsWritten(t *testing.T) {
 	}
 }
 
+// twinMessage reads a message by PROTO.md's words (2.2), line by line.
+func twinMessage(text string) message {
+	m := message{params: map[string]string{}}
+	for i, line := range strings.Split(text, "\n") {
+		switch colon := strings.IndexByte(line, ':'); {
+		case i == 0:
+			m.typ = strings.ToUpper(strings.TrimSpace(line))
+		case line == "" || line == "\r":
+			return m // the body
+		case colon >= 0 && strings.TrimSpace(line[:colon]) != "":
+			m.params[strings.ToLower(strings.TrimSpace(line[:colon]))] = strings.TrimSpace(line[colon+1:])
+		}
+	}
+	return m
+}
+
+// wantOneLineEach wants a message of our own of these lines, whatever its values are:
+// text that any other reader of lines takes for the same.
+func wantOneLineEach(t *testing.T, text string, names ...string) {
+	t.Helper()
+	if !utf8.ValidString(text) || !strings.HasSuffix(text, "\n") || strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }) {
+		t.Fatalf("wrote %q", text)
+	}
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
+	if len(lines) != strings.Count(text, "\n") || len(lines) != len(names) || lines[0] != names[0] {
+		t.Fatalf("wrote %q, want the lines %q", text, names)
+	}
+	for i, line := range lines[1:] {
+		if !strings.HasPrefix(line, names[i+1]+": ") {
+			t.Fatalf("wrote %q, want the lines %q", text, names)
+		}
+	}
+}
+
+// FuzzMessage draws a message and values: the message is read as its twin reads it;
+// what is written is read as the same; no value makes a line of its own.
 func FuzzMessage(f *testing.F) {
-	f.Add("publish-accept\r\nRequest-Id: 1\r\nStream-Channel:cam\r\n\r\nbody", "value")
-	f.Add("\n:\n::\n \r\r\n", "a\r\nStream-Key: b")
-	f.Add("A\xff\nb\xff:\xff", "\xff")
-	f.Fuzz(func(t *testing.T, text, value string) {
+	f.Add("publish-accept\r\nRequest-Id: 1\r\nStream-Channel:cam\r\n\r\nbody", "value", "cam")
+	f.Add("\n:\n::\n \r\r\n", "a\r\nStream-Key: b", "\u2028Stream-ID: *")
+	f.Add("A\xff\nb\xff:\xff", "\xff", "\u0085\v\f\x1c")
+	f.Fuzz(func(t *testing.T, text, value, other string) {
 		m := parseMessage(text)
+		if want := twinMessage(text); m.typ != want.typ || !maps.Equal(m.params, want.params) {
+			t.Fatalf("%q is %q %q, want %q %q", text, m.typ, m.params, want.typ, want.params)
+		}
 		params := make([]param, 0, len(m.params)+1)
 		want := make(map[string]string)
 		for name, value := range m.params {
@@ -77,8 +117,10 @@ func FuzzMessage(f *testing.F) {
 		if again.typ != m.typ || !maps.Equal(again.params, want) {
 			t.Fatalf("%q came back as %q %q, want %q %q", written, again.typ, again.params, m.typ, want)
 		}
-		if one := formatMessage("A", param{"b", value}); strings.Count(one, "\n") != 2 || !utf8.ValidString(one) || strings.ContainsRune(one, '\r') {
-			t.Fatalf("wrote %q", one)
+		wantOneLineEach(t, publishRequest(value, Request{Channel: other, Key: value}), typePublishRequest, paramRequestID, paramChannel, paramKey, paramUserIP)
+		wantOneLineEach(t, publishEnd(value, other), typePublishEnd, paramChannel, paramStreamID)
+		if m := parseMessage(publishEnd(value, other)); len(m.params) != 2 || m.get(paramChannel) != strings.TrimSpace(sanitise(value)) {
+			t.Fatalf("the end of %q came back as %q", value, m.params)
 		}
 	})
 }
