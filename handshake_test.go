@@ -66,6 +66,8 @@ func TestIDMaxLength(t *testing.T) {
 	wstest.Dial(t, s.addr, "/%31%32%33%34%35/1/receive").Sync() // counted when decoded
 }
 
+// A case's name begins with the section of RFC 6455, and the item there, that it is
+// about.
 func TestBadUpgrades(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -76,30 +78,30 @@ func TestBadUpgrades(t *testing.T) {
 		opts opts
 		want []int
 	}{
-		{"no upgrade at all", opts{wstest.WithoutHeader("Upgrade"), wstest.WithoutHeader("Connection")}, []int{426, 400}},
-		{"no Upgrade", opts{wstest.WithoutHeader("Upgrade")}, []int{426, 400}},
-		{"no Connection", opts{wstest.WithoutHeader("Connection")}, []int{426, 400}},
-		{"Upgrade: h2c", opts{wstest.Header("Upgrade", "h2c")}, []int{426, 400}},
-		{"Upgrade: websockets", opts{wstest.Header("Upgrade", "websockets")}, []int{426, 400}},
-		{"Connection: keep-alive", opts{wstest.Header("Connection", "keep-alive")}, []int{426, 400}},
-		{"Connection: upgrades", opts{wstest.Header("Connection", "upgrades")}, []int{426, 400}},
-		{"no key", opts{wstest.WithoutHeader("Sec-WebSocket-Key")}, []int{400}},
-		{"empty key", opts{wstest.Header("Sec-WebSocket-Key", "")}, []int{400}},
-		{"key of 15 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")}, []int{400}},
-		{"key of 17 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAA=")}, []int{400}},
-		{"key not base64", opts{wstest.Header("Sec-WebSocket-Key", "!!!!!!!!!!!!!!!!!!!!!!==")}, []int{400}},
-		{"two keys", opts{wstest.AddHeader("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")}, []int{400}},
-		{"no version", opts{wstest.WithoutHeader("Sec-WebSocket-Version")}, []int{426, 400}},
-		{"version 8", opts{wstest.Header("Sec-WebSocket-Version", "8")}, []int{426}},
-		{"version 14", opts{wstest.Header("Sec-WebSocket-Version", "14")}, []int{426}},
-		{"version 0", opts{wstest.Header("Sec-WebSocket-Version", "0")}, []int{426, 400}},
-		{"version 13.0", opts{wstest.Header("Sec-WebSocket-Version", "13.0")}, []int{426, 400}},
-		{"POST", opts{wstest.Method("POST"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
-		{"PUT", opts{wstest.Method("PUT"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
-		{"OPTIONS", opts{wstest.Method("OPTIONS")}, []int{400, 405, 426}},
-		{"DELETE", opts{wstest.Method("DELETE")}, []int{400, 405, 426}},
-		{"HTTP/1.0", opts{wstest.Proto("HTTP/1.0")}, []int{400, 426, 505}},
-		{"get", opts{wstest.Method("get")}, []int{400, 405, 426}},
+		{"4.2.1(3) no upgrade at all", opts{wstest.WithoutHeader("Upgrade"), wstest.WithoutHeader("Connection")}, []int{426, 400}},
+		{"4.2.1(3) no Upgrade", opts{wstest.WithoutHeader("Upgrade")}, []int{426, 400}},
+		{"4.2.1(4) no Connection", opts{wstest.WithoutHeader("Connection")}, []int{426, 400}},
+		{"4.2.1(3) Upgrade: h2c", opts{wstest.Header("Upgrade", "h2c")}, []int{426, 400}},
+		{"4.2.1(3) Upgrade: websockets", opts{wstest.Header("Upgrade", "websockets")}, []int{426, 400}},
+		{"4.2.1(4) Connection: keep-alive", opts{wstest.Header("Connection", "keep-alive")}, []int{426, 400}},
+		{"4.2.1(4) Connection: upgrades", opts{wstest.Header("Connection", "upgrades")}, []int{426, 400}},
+		{"4.2.1(5) no key", opts{wstest.WithoutHeader("Sec-WebSocket-Key")}, []int{400}},
+		{"4.2.1(5) empty key", opts{wstest.Header("Sec-WebSocket-Key", "")}, []int{400}},
+		{"4.2.1(5) key of 15 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")}, []int{400}},
+		{"4.2.1(5) key of 17 bytes", opts{wstest.Header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAA=")}, []int{400}},
+		{"4.2.1(5) key not base64", opts{wstest.Header("Sec-WebSocket-Key", "!!!!!!!!!!!!!!!!!!!!!!==")}, []int{400}},
+		{"11.3.1 two keys", opts{wstest.AddHeader("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")}, []int{400}},
+		{"4.2.1(6) no version", opts{wstest.WithoutHeader("Sec-WebSocket-Version")}, []int{426, 400}},
+		{"4.4 version 8", opts{wstest.Header("Sec-WebSocket-Version", "8")}, []int{426}},
+		{"4.4 version 14", opts{wstest.Header("Sec-WebSocket-Version", "14")}, []int{426}},
+		{"4.4 version 0", opts{wstest.Header("Sec-WebSocket-Version", "0")}, []int{426, 400}},
+		{"4.2.1(6) version 13.0", opts{wstest.Header("Sec-WebSocket-Version", "13.0")}, []int{426, 400}},
+		{"4.2.1(1) POST", opts{wstest.Method("POST"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
+		{"4.2.1(1) PUT", opts{wstest.Method("PUT"), wstest.AddHeader("Content-Length", "0")}, []int{400, 405, 426}},
+		{"4.2.1(1) OPTIONS", opts{wstest.Method("OPTIONS")}, []int{400, 405, 426}},
+		{"4.2.1(1) DELETE", opts{wstest.Method("DELETE")}, []int{400, 405, 426}},
+		{"4.2.1(1) HTTP/1.0", opts{wstest.Proto("HTTP/1.0")}, []int{400, 426, 505}},
+		{"4.2.1(1) get", opts{wstest.Method("get")}, []int{400, 405, 426}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			resp := wstest.Handshake(t, s.addr, path, c.opts...)
@@ -112,7 +114,7 @@ func TestBadUpgrades(t *testing.T) {
 			if resp.Status == 426 && resp.Header.Get("Upgrade") == "" {
 				t.Errorf("wanted an Upgrade header with the 426 (RFC 9110, section 15.5.22), got %v", resp.Header)
 			}
-			if strings.HasPrefix(c.name, "version") && resp.Status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
+			if strings.HasPrefix(c.name, "4.4 ") && resp.Status == 426 && resp.Header.Get("Sec-WebSocket-Version") != "13" {
 				t.Errorf("wanted Sec-WebSocket-Version: 13 (RFC 6455, section 4.4), got %v", resp.Header)
 			}
 		})

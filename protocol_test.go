@@ -70,6 +70,7 @@ func TestPacketsOfEverySizeArriveByteForByte(t *testing.T) {
 	}
 }
 
+// A case's name begins with the section of RFC 6455 that it is about.
 func TestPublisherFramesInEveryShape(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -80,29 +81,29 @@ func TestPublisherFramesInEveryShape(t *testing.T) {
 		frames []wstest.Frame
 		want   [][]byte
 	}{
-		{"two fragments", wstest.Message(wstest.Binary, p, 2), [][]byte{p}},
-		{"3000 fragments", wstest.Message(wstest.Binary, p, 3000), [][]byte{p}},
-		{"empty fragments only", wstest.Message(wstest.Binary, nil, 3), [][]byte{{}}},
-		{"an empty last fragment", []wstest.Frame{
+		{"5.4 two fragments", wstest.Message(wstest.Binary, p, 2), [][]byte{p}},
+		{"5.4 3000 fragments", wstest.Message(wstest.Binary, p, 3000), [][]byte{p}},
+		{"5.4 empty fragments only", wstest.Message(wstest.Binary, nil, 3), [][]byte{{}}},
+		{"5.4 an empty last fragment", []wstest.Frame{
 			{Op: wstest.Binary, Payload: p, More: true},
 			{Op: wstest.Continuation},
 		}, [][]byte{p}},
-		{"an empty first fragment", []wstest.Frame{
+		{"5.4 an empty first fragment", []wstest.Frame{
 			{Op: wstest.Binary, More: true},
 			{Op: wstest.Continuation, Payload: p},
 		}, [][]byte{p}},
-		{"a ping between fragments", []wstest.Frame{
+		{"5.4 a ping between fragments", []wstest.Frame{
 			{Op: wstest.Binary, Payload: p[:1000], More: true},
 			ping,
 			{Op: wstest.Continuation, Payload: p[1000:]},
 		}, [][]byte{p}},
-		{"longer lengths than needed", []wstest.Frame{ // tolerated; ours are minimal
+		{"5.2 longer lengths than needed", []wstest.Frame{ // tolerated; ours are minimal
 			{Op: wstest.Binary, Payload: p[:5], Form: 16},
 			{Op: wstest.Binary, Payload: p[:200], Form: 64},
 			{Op: wstest.Binary, Form: 64},
 		}, [][]byte{p[:5], p[:200], {}}},
-		{"mask 0", []wstest.Frame{{Op: wstest.Binary, Payload: p, ZeroMask: true}}, [][]byte{p}},
-		{"text between packets", []wstest.Frame{
+		{"5.3 mask 0", []wstest.Frame{{Op: wstest.Binary, Payload: p, ZeroMask: true}}, [][]byte{p}},
+		{"5.6 text between packets", []wstest.Frame{
 			{Op: wstest.Binary, Payload: p[:10]},
 			{Op: wstest.Text, Payload: []byte("h")},
 			{Op: wstest.Text, Payload: []byte("anything else")},

@@ -31,6 +31,7 @@ func (s *server) on(t *testing.T) *server {
 
 type frame = wstest.Frame
 
+// A case's name begins with the section of RFC 6455 that it is about.
 func TestBrokenFramesAreClosedWith1002(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -39,41 +40,42 @@ func TestBrokenFramesAreClosedWith1002(t *testing.T) {
 		name string
 		sent []byte
 	}{
-		{"unmasked binary", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, Unmasked: true})},
-		{"unmasked text", wstest.Bytes(frame{Op: wstest.Text, Payload: x, Unmasked: true})},
-		{"unmasked empty", wstest.Bytes(frame{Op: wstest.Binary, Unmasked: true})},
-		{"unmasked ping", wstest.Bytes(frame{Op: wstest.Ping, Unmasked: true})},
-		{"RSV1", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 4})},
-		{"RSV2", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 2})},
-		{"RSV3", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 1})},
-		{"RSV1 on text", wstest.Bytes(frame{Op: wstest.Text, Payload: x, RSV: 4})},
-		{"RSV1 on a ping", wstest.Bytes(frame{Op: wstest.Ping, RSV: 4})},
-		{"RSV1 on a continuation", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{RSV: 4})},
-		{"opcode 3", wstest.Bytes(frame{Op: 3, Payload: x})},
-		{"opcode 4", wstest.Bytes(frame{Op: 4, Payload: x})},
-		{"opcode 5", wstest.Bytes(frame{Op: 5, Payload: x})},
-		{"opcode 6", wstest.Bytes(frame{Op: 6, Payload: x})},
-		{"opcode 7", wstest.Bytes(frame{Op: 7, Payload: x})},
-		{"opcode 11", wstest.Bytes(frame{Op: 11})},
-		{"opcode 12", wstest.Bytes(frame{Op: 12})},
-		{"opcode 13", wstest.Bytes(frame{Op: 13})},
-		{"opcode 14", wstest.Bytes(frame{Op: 14})},
-		{"opcode 15", wstest.Bytes(frame{Op: 15})},
-		{"continuation of nothing", wstest.Bytes(frame{Op: wstest.Continuation, Payload: x})},
-		{"continuation of nothing, not final", wstest.Bytes(frame{Op: wstest.Continuation, More: true})},
-		{"continuation after a whole message", wstest.Bytes(frame{Op: wstest.Binary, Payload: x}, frame{Payload: x})},
-		{"binary inside a binary message", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{Op: wstest.Binary})},
-		{"text inside a binary message", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{Op: wstest.Text, Payload: []byte("h")})},
-		{"binary inside a text message", wstest.Bytes(frame{Op: wstest.Text, More: true}, frame{Op: wstest.Binary})},
-		{"fragmented ping", wstest.Bytes(frame{Op: wstest.Ping, More: true})},
-		{"fragmented close", wstest.Bytes(frame{Op: wstest.Close, More: true})},
-		{"fragmented pong", wstest.Bytes(frame{Op: wstest.Pong, More: true})},
-		{"ping of 126 bytes", wstest.Bytes(frame{Op: wstest.Ping, Payload: make([]byte, 126)})},
-		{"pong of 126 bytes", wstest.Bytes(frame{Op: wstest.Pong, Payload: make([]byte, 126)})},
-		{"close of 126 bytes", wstest.Bytes(frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, strings.Repeat("x", 124))})},
-		{"ping that declares 2^40", wstest.Bytes(frame{Op: wstest.Ping, Declare: 1 << 40})},
-		{"length with the highest bit", wstest.Bytes(frame{Op: wstest.Binary, Declare: 1 << 63})},
-		{"close of one byte", wstest.Bytes(frame{Op: wstest.Close, Payload: x})},
+		{"5.1 unmasked binary", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, Unmasked: true})},
+		{"5.1 unmasked text", wstest.Bytes(frame{Op: wstest.Text, Payload: x, Unmasked: true})},
+		{"5.1 unmasked empty", wstest.Bytes(frame{Op: wstest.Binary, Unmasked: true})},
+		{"5.1 unmasked ping", wstest.Bytes(frame{Op: wstest.Ping, Unmasked: true})},
+		{"5.2 RSV1", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 4})},
+		{"5.2 RSV2", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 2})},
+		{"5.2 RSV3", wstest.Bytes(frame{Op: wstest.Binary, Payload: x, RSV: 1})},
+		{"5.2 RSV1 on text", wstest.Bytes(frame{Op: wstest.Text, Payload: x, RSV: 4})},
+		{"5.2 RSV1 on a ping", wstest.Bytes(frame{Op: wstest.Ping, RSV: 4})},
+		{"5.2 RSV1 on a continuation", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{RSV: 4})},
+		{"5.2 opcode 3", wstest.Bytes(frame{Op: 3, Payload: x})},
+		{"5.2 opcode 4", wstest.Bytes(frame{Op: 4, Payload: x})},
+		{"5.2 opcode 5", wstest.Bytes(frame{Op: 5, Payload: x})},
+		{"5.2 opcode 6", wstest.Bytes(frame{Op: 6, Payload: x})},
+		{"5.2 opcode 7", wstest.Bytes(frame{Op: 7, Payload: x})},
+		{"5.2 opcode 11", wstest.Bytes(frame{Op: 11})},
+		{"5.2 opcode 12", wstest.Bytes(frame{Op: 12})},
+		{"5.2 opcode 13", wstest.Bytes(frame{Op: 13})},
+		{"5.2 opcode 14", wstest.Bytes(frame{Op: 14})},
+		{"5.2 opcode 15", wstest.Bytes(frame{Op: 15})},
+		{"5.4 continuation of nothing", wstest.Bytes(frame{Op: wstest.Continuation, Payload: x})},
+		{"5.4 continuation of nothing, not final", wstest.Bytes(frame{Op: wstest.Continuation, More: true})},
+		{"5.4 continuation after a whole message", wstest.Bytes(frame{Op: wstest.Binary, Payload: x}, frame{Payload: x})},
+		{"5.4 binary inside a binary message", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{Op: wstest.Binary})},
+		{"5.4 text inside a binary message", wstest.Bytes(frame{Op: wstest.Binary, More: true}, frame{Op: wstest.Text, Payload: []byte("h")})},
+		{"5.4 binary inside a text message", wstest.Bytes(frame{Op: wstest.Text, More: true}, frame{Op: wstest.Binary})},
+		{"5.5 fragmented ping", wstest.Bytes(frame{Op: wstest.Ping, More: true})},
+		{"5.5 fragmented close", wstest.Bytes(frame{Op: wstest.Close, More: true})},
+		{"5.5 fragmented pong", wstest.Bytes(frame{Op: wstest.Pong, More: true})},
+		{"5.5 ping of 126 bytes", wstest.Bytes(frame{Op: wstest.Ping, Payload: make([]byte, 126)})},
+		{"5.5 pong of 126 bytes", wstest.Bytes(frame{Op: wstest.Pong, Payload: make([]byte, 126)})},
+		{"5.5 close of 126 bytes", wstest.Bytes(frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, strings.Repeat("x", 124))})},
+		{"5.5 ping of one byte, its length in 16 bits", wstest.Bytes(frame{Op: wstest.Ping, Payload: x, Form: 16})},
+		{"5.5 ping that declares 2^40", wstest.Bytes(frame{Op: wstest.Ping, Declare: 1 << 40})},
+		{"5.2 length with the highest bit", wstest.Bytes(frame{Op: wstest.Binary, Declare: 1 << 63})},
+		{"5.5.1 close of one byte", wstest.Bytes(frame{Op: wstest.Close, Payload: x})},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			every(t, s, func(t *testing.T, conn *wstest.Conn) {
@@ -111,26 +113,26 @@ func wantErrorClose(t *testing.T, c *wstest.Conn, codes ...int) {
 func TestClosesOfAClientAreAnswered(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	// Codes that may stand on the wire come back.
+	// Codes that may stand on the wire come back (5.5.1, 7.4).
 	every(t, s, func(t *testing.T, c *wstest.Conn) { c.CloseHandshake(1000) })
 	every(t, s, func(t *testing.T, c *wstest.Conn) { c.CloseHandshake(1001) })
 	for _, code := range []int{1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4008, 4999} {
 		s.dialSoon("/rfc/key/receive").CloseHandshake(code)
 	}
-	t.Run("with a reason", func(t *testing.T) {
+	t.Run("5.5.1 with a reason", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			c.SendClose(1000, "wir sind fertig, über alle Maßen")
 			c.WantClose(1000)
 			c.WantEOF()
 		})
 	})
-	t.Run("with the longest reason", func(t *testing.T) {
+	t.Run("5.5.1 with the longest reason", func(t *testing.T) {
 		c := s.on(t).receive("rfc", "key")
 		c.SendClose(1000, strings.Repeat("r", 123))
 		c.WantClose(1000)
 		c.WantEOF()
 	})
-	t.Run("without a code", func(t *testing.T) {
+	t.Run("7.1.5 without a code", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			c.SendClose(0, "")
 			m := c.Next()
@@ -140,13 +142,13 @@ func TestClosesOfAClientAreAnswered(t *testing.T) {
 			c.WantEOF()
 		})
 	})
-	t.Run("inside a fragmented message", func(t *testing.T) {
+	t.Run("5.4 inside a fragmented message", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			c.SendFrames(frame{Op: wstest.Binary, Payload: []byte("x"), More: true})
 			c.CloseHandshake(1000)
 		})
 	})
-	t.Run("what follows a close is discarded", func(t *testing.T) {
+	t.Run("5.5.1 what follows a close is discarded", func(t *testing.T) {
 		r := s.on(t).receive("rfc2", "key")
 		c := s.on(t).publish("rfc2", "key")
 		c.SendFrames(
@@ -168,13 +170,13 @@ func TestForbiddenCloseCodes(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for _, code := range []int{1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
-		t.Run(fmt.Sprint(code), func(t *testing.T) {
+		t.Run(fmt.Sprintf("7.4.2 %d", code), func(t *testing.T) {
 			c := s.on(t).receive("rfc", "key")
 			c.SendClose(code, "")
 			wantErrorClose(t, c, 1002)
 		})
 	}
-	t.Run("0", func(t *testing.T) {
+	t.Run("7.4.2 0", func(t *testing.T) {
 		c := s.on(t).receive("rfc", "key")
 		c.SendFrames(frame{Op: wstest.Close, Payload: []byte{0, 0}})
 		wantErrorClose(t, c, 1002)
@@ -185,15 +187,15 @@ func TestTextMustBeUTF8(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for _, c := range []struct{ name, text string }{
-		{"a lone byte", "\xff"},
-		{"a lone continuation", "abc\x80"},
-		{"overlong slash", "\xc0\xaf"},
-		{"overlong in three", "\xe0\x80\xaf"},
-		{"a surrogate", "\xed\xa0\x80"},
-		{"beyond U+10FFFF", "\xf4\x90\x80\x80"},
-		{"five bytes", "\xf8\x88\x80\x80\x80"},
-		{"cut short", "κόσμε\xce"},
-		{"cut short, four bytes", "\xf0\x9f\x98"},
+		{"8.1 a lone byte", "\xff"},
+		{"8.1 a lone continuation", "abc\x80"},
+		{"8.1 overlong slash", "\xc0\xaf"},
+		{"8.1 overlong in three", "\xe0\x80\xaf"},
+		{"8.1 a surrogate", "\xed\xa0\x80"},
+		{"8.1 beyond U+10FFFF", "\xf4\x90\x80\x80"},
+		{"8.1 five bytes", "\xf8\x88\x80\x80\x80"},
+		{"8.1 cut short", "κόσμε\xce"},
+		{"8.1 cut short, four bytes", "\xf0\x9f\x98"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			every(t, s, func(t *testing.T, conn *wstest.Conn) {
@@ -208,7 +210,7 @@ func TestTextMustBeUTF8(t *testing.T) {
 			wantErrorClose(t, pieces, 1007)
 		})
 	}
-	t.Run("close reason", func(t *testing.T) {
+	t.Run("8.1 close reason", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			c.SendClose(1000, "abc\xff")
 			wantErrorClose(t, c, 1007)
@@ -218,7 +220,7 @@ func TestTextMustBeUTF8(t *testing.T) {
 			wantErrorClose(t, c, 1007)
 		})
 	})
-	t.Run("characters over fragment borders are fine", func(t *testing.T) {
+	t.Run("5.4, 8.1 characters over fragment borders are fine", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			text := []byte("κόσμε 😀 \U0010ffff \ufeff \x00")
 			c.SendFrames(wstest.Message(wstest.Text, text, len(text))...)
@@ -234,7 +236,7 @@ func TestTextMustBeUTF8(t *testing.T) {
 			c.Sync()
 		})
 	})
-	t.Run("binary need not be", func(t *testing.T) {
+	t.Run("5.6 binary need not be", func(t *testing.T) {
 		every(t, s, func(t *testing.T, c *wstest.Conn) {
 			c.Send(wstest.Binary, []byte("\xff\xfe"))
 			c.Send(wstest.Ping, []byte("\xff\xfe"))
@@ -243,6 +245,8 @@ func TestTextMustBeUTF8(t *testing.T) {
 	})
 }
 
+// Sections 5.5.2 and 5.5.3: the pong has the ping's payload; a pong that nobody asked
+// for is nothing.
 func TestPingsAreAnswered(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -260,7 +264,7 @@ func TestPingsAreAnswered(t *testing.T) {
 	})
 }
 
-// Of several pings the newest must be answered; older ones may be (section 5.5.3).
+// Of several pings the newest must be answered; older ones may be (5.5.3).
 func TestManyPingsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -288,6 +292,8 @@ func TestManyPingsAtOnce(t *testing.T) {
 	})
 }
 
+// Section 5.4: a control frame may stand between the fragments of a message, never
+// inside a frame.
 func TestControlFramesBetweenFragmentsAndPacketsOnTheWayBack(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -328,6 +334,7 @@ func TestControlFramesBetweenFragmentsAndPacketsOnTheWayBack(t *testing.T) {
 	}
 }
 
+// Section 7.1.1: the server ends the TCP connection.
 func TestServerEndsTheConnectionWhenTheClientDoesNot(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
