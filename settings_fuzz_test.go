@@ -111,7 +111,7 @@ func FuzzVariable(f *testing.F) {
 		s, err := loadSettings(dir)
 		if err != nil {
 			if v.name == "CONTROL_BASE_URL" || !strings.Contains(raw, marker) {
-				wantFitToShow(t, err, raw, v.name, "SSL_", "HTTP_PORT", "RECEIVER_LAG_MB")
+				wantFitToShow(t, err, raw, v.name, "SSL_", "HTTP_PORT", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB")
 			}
 			return
 		}
