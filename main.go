@@ -75,9 +75,7 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	if err != nil {
 		return fail(exitSettings, err)
 	}
-	if limit := cfg.Engine.MemoryLimit(); limit < debug.SetMemoryLimit(-1) {
-		debug.SetMemoryLimit(limit) // a smaller GOMEMLIMIT stays
-	}
+	debug.SetMemoryLimit(cfg.Engine.MemoryLimit())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if err := srv.Start(); err != nil {

@@ -12,13 +12,18 @@ const (
 	// keepEvery is how often the keeper looks by itself whether caches may grow again.
 	keepEvery = 500 * time.Millisecond
 
+	// worthy is the smallest unfinished message for which a publisher is ended, in
+	// bytes: less would free nothing to speak of.
+	worthy = mib
+
 	// keepAtMost is how long the keeper waits after a look before the next one: when
 	// there is nothing left to give up, looking again at once would change nothing.
 	keepAtMost = 10 * time.Millisecond
 )
 
-// budget bounds the memory that streams take, all together: what rings hold,
-// messages that are being put together, and what nbio keeps for full sockets.
+// budget bounds the memory that streams take, all together: what rings hold, packets
+// that slow receivers have begun, messages that are being put together, and what nbio
+// keeps for full sockets.
 //
 // The policy, when more than nine tenths of size are used: streams that have ended and are still
 // being read keep their newest packets only; then caches are cut, the largest ones
@@ -34,9 +39,12 @@ type budget struct {
 	kick chan struct{} // holds one token while there is something to free
 
 	// Atomic.
-	used   atomic.Int64 // bytes
+	used   atomic.Int64 // bytes, pinned ones too
+	pinned atomic.Int64 // bytes of packets that slow receivers have begun: theirs for 5 s at most
 	most   atomic.Int64 // bytes that one ring may hold
 	closed atomic.Bool  // new publishers are refused
+
+	short bool // owned by the keeper: caches are cut, and the log has said so
 
 	mu    sync.Mutex
 	ended map[*Channel]struct{} // guarded by mu: their publisher has ended, and they are still read
@@ -57,6 +65,12 @@ func (b *budget) add(n int64) {
 		default:
 		}
 	}
+}
+
+// pin counts bytes that a slow receiver needs a while longer, or not any more.
+func (b *budget) pin(n int64) {
+	b.pinned.Add(n)
+	b.add(n)
 }
 
 // The keeper frees memory when more than full is used, down to target; below roomy
@@ -90,10 +104,14 @@ func (b *budget) releaseIfRead(ch *Channel) {
 		return
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, ok := b.ended[ch]; ok {
-		delete(b.ended, ch)
+	_, ok := b.ended[ch]
+	delete(b.ended, ch)
+	b.mu.Unlock()
+	if ok {
+		s := ch.publisher
+		s.in.mu.Lock() // excludes the keeper
 		ch.ring.Release()
+		s.in.mu.Unlock()
 	}
 }
 
@@ -128,9 +146,10 @@ func (b *budget) look() {
 	switch used := b.used.Load(); {
 	case used > b.full():
 		b.free()
-	case used < b.roomy() && (b.most.Load() != math.MaxInt64 || b.closed.Load()):
+	case used < b.roomy() && b.short:
 		b.most.Store(math.MaxInt64)
 		b.closed.Store(false)
+		b.short = false
 		b.srv.log.Info("memory: there is room again, caches may grow", "used_mib", used/mib, "allowed_mib", b.size/mib)
 	}
 }
@@ -138,9 +157,7 @@ func (b *budget) look() {
 // free frees memory, so much that there is not as much to do for the next packet.
 // Called by the keeper.
 func (b *budget) free() {
-	first := b.most.Load() == math.MaxInt64
 	before := b.used.Load()
-
 	ended := b.endedChannels()
 	for _, ch := range ended {
 		if b.used.Load() <= b.target() {
@@ -150,12 +167,13 @@ func (b *budget) free() {
 	}
 	if live := b.srv.registry.live(); b.used.Load() > b.target() {
 		b.cut(live)
-		if b.used.Load() > b.full() {
+		if b.used.Load()-b.pinned.Load() > b.full() {
 			b.closed.Store(true)
 			b.endLargestMessage(live)
 		}
 	}
-	if first {
+	if !b.short {
+		b.short = true
 		b.srv.log.Warn("memory: the limit is reached, caches are cut",
 			"used_mib", before/mib, "allowed_mib", b.size/mib, "now_mib", b.used.Load()/mib)
 	}
@@ -178,29 +196,40 @@ func (b *budget) endedChannels() []*Channel {
 // packets.
 func (b *budget) shrink(ch *Channel, limit int64) {
 	s := ch.publisher
-	b.mu.Lock() // excludes Release
-	s.in.mu.Lock()
-	ch.ring.Shrink(limit)
+	s.in.mu.Lock() // excludes the writer
+	dropped := ch.ring.Shrink(limit)
 	s.in.mu.Unlock()
-	b.mu.Unlock()
-	ch.wakeNow() // who was overrun is to know
+	if dropped {
+		ch.wakeNow() // who was overrun is to know
+	}
 }
 
 // cut cuts the rings of channels that are live, so that no more than target is
-// used if that is possible, and has them stay as small.
+// used if that is possible, and has them stay as small. Where the newest packet alone
+// is larger than that, the others are cut further.
 func (b *budget) cut(live []*Channel) {
-	sizes := make([]int64, len(live))
-	room := b.target() - b.used.Load()
-	for i, ch := range live {
-		sizes[i] = ch.ring.Size()
-		room += sizes[i]
-	}
-	most := fairCap(sizes, room)
-	b.most.Store(most)
-	for i, ch := range live {
-		if sizes[i] > most {
-			b.shrink(ch, most)
+	for again := true; again && b.used.Load() > b.target(); {
+		sizes := make([]int64, len(live))
+		room := b.target() - b.used.Load()
+		for i, ch := range live {
+			sizes[i] = ch.ring.Size()
+			room += sizes[i]
 		}
+		most := fairCap(sizes, room)
+		b.most.Store(most)
+		again = false
+		var rest []*Channel
+		for i, ch := range live {
+			if sizes[i] > most {
+				b.shrink(ch, most)
+			}
+			if ch.ring.Size() > most {
+				again = true // it cannot get smaller
+				continue
+			}
+			rest = append(rest, ch)
+		}
+		live = rest
 	}
 }
 
@@ -219,10 +248,10 @@ func fairCap(sizes []int64, room int64) int64 {
 }
 
 // endLargestMessage ends the publisher with the largest message under way, if there
-// is one.
+// is one that is worth it.
 func (b *budget) endLargestMessage(live []*Channel) {
 	var largest *session
-	size := int64(0)
+	size := int64(worthy - 1)
 	for _, ch := range live {
 		if n := ch.publisher.in.size.Load(); n > size {
 			largest, size = ch.publisher, n

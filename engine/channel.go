@@ -31,7 +31,7 @@ type Channel struct {
 
 	// Guarded by mu. Lock order: registry.mu, mu, group.mu.
 	mu        sync.Mutex
-	publisher *session   // from claim to the end
+	publisher *session   // from claim on; nil again if that ends before start, else static from start on
 	waiting   []*session // receivers that came before the publisher
 
 	// Set by start under mu before anybody is in a group, then static.
@@ -106,6 +106,7 @@ func (ch *Channel) start(s *session) {
 			return srv.budget.limit(held, int64(srv.cfg.GOPCacheSizeMB+srv.cfg.ReceiverLagMB)*mib)
 		},
 		Account: srv.budget.add,
+		Pin:     srv.budget.pin,
 		Poison:  srv.poison,
 	})
 	s.ring = ch.ring

@@ -107,7 +107,8 @@
 //	group.passing → session.mu → nbio's connection → drainer.mu
 //	group.passing → group.mu
 //	registry.mu → Channel.mu → group.mu
-//	group.passing → budget.mu → inbound.mu
+//	group.passing → budget.mu
+//	group.passing → inbound.mu, of a publisher that has ended
 //	inbound.mu → session.mu, which is only tried there
 //
 // roster's shards, closingList.mu, waker.mu and wire.mu are held for moments, and

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
@@ -13,16 +14,17 @@ const leastMemory = 64
 
 // MemoryLimit returns the memory that the process is to have, in bytes:
 // MEMORY_LIMIT_MB, or four fifths of what the cgroup allows or the machine has,
-// math.MaxInt64 where that is not known.
+// math.MaxInt64 where that is not known; not more than Go's own limit (GOMEMLIMIT).
 func (c Config) MemoryLimit() int64 {
+	runtime := debug.SetMemoryLimit(-1) // only asks
 	if c.MemoryLimitMB > 0 {
-		return int64(c.MemoryLimitMB) * mib
+		return min(int64(c.MemoryLimitMB)*mib, runtime)
 	}
 	n, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
 	if err != nil || n == 0 || n > math.MaxInt64 {
-		return math.MaxInt64
+		return runtime
 	}
-	return int64(n) / 5 * 4
+	return min(int64(n)/5*4, runtime)
 }
 
 // checkMemory refuses a limit with which no message of the largest size could come

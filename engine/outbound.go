@@ -147,16 +147,16 @@ func (s *session) push(b []byte, keep int) (used int) {
 	s.srv.budget.add(int64(len(rest)))
 	s.writing.Add(1)
 	beforeWrite(s.conn)
-	_, err := s.conn.Write(rest) // an error closes the connection: closed will run, or has
+	_, _ = s.conn.Write(rest) // an error closes the connection: closed will run, or has
 	s.writing.Add(1)
-	if err != nil {
-		s.dropUnsent()
+	if s.gone.Load() {
+		s.dropUnsent() // closed may have been before
 	}
 	return used + len(rest)
 }
 
 // dropUnsent forgets what nbio was given and will not send any more: the connection
-// is closed.
+// is closed. Whoever comes first takes all of it.
 func (s *session) dropUnsent() { s.srv.budget.add(-s.unsent.Swap(0)) }
 
 // written is nbio's news that the kernel took n bytes. It runs under the

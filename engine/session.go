@@ -143,7 +143,10 @@ func (s *session) endWith(r reason, code uint16) {
 // from now on. Called on the poller, once.
 func (s *session) handedOver() {
 	s.handed.Store(true)
-	s.unsent.Add(-1)
+	if s.unsent.Add(-1) < 0 { // closed has been faster, and has taken this one along
+		s.unsent.Add(1)
+		s.srv.budget.add(1)
+	}
 	s.flushPending()
 	s.wakeOwner()
 }

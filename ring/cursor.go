@@ -60,18 +60,22 @@ func (c *Cursor) Overrun() bool {
 }
 
 // Detach lets go of the ring: only the rest of the current packet can be taken
-// then, and the cursor keeps alive only the slab it stands in, which the ring's
-// Account counts until Close. For a cursor that is overrun: a segment dropped under
-// a reader is never used again.
+// then, and the cursor keeps alive only the slab that this is in, which Config.Pin
+// is told of; Close ends that. For a cursor that is overrun: a segment dropped under
+// a reader is never used again. Called again it does nothing.
 func (c *Cursor) Detach(r *Ring) {
-	s := &segment{seq: c.seg.seq, base: c.seg.base, buf: c.seg.buf}
+	if c.seg.detached != nil {
+		return // it is
+	}
+	s := &segment{seq: c.seg.seq, base: c.seg.base}
 	s.dropped.Store(true)
 	s.count.Store(c.idx)
 	if c.MidPacket() {
+		s.buf = c.seg.buf
 		s.count.Store(c.idx + 1)
 		s.detached = c.seg.holders()
 		if s.detached.Add(1) == 1 {
-			r.cfg.Account(int64(len(s.buf)))
+			r.cfg.Pin(int64(len(s.buf)))
 		}
 	}
 	c.seg = s
@@ -80,7 +84,7 @@ func (c *Cursor) Detach(r *Ring) {
 // Close says that nothing is read at the cursor any more, and leaves it at no place.
 func (c *Cursor) Close(r *Ring) {
 	if n := c.seg.detached; n != nil && n.Add(-1) == 0 {
-		r.cfg.Account(-int64(len(c.seg.buf)))
+		r.cfg.Pin(-int64(len(c.seg.buf)))
 	}
 	*c = Cursor{}
 }

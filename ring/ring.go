@@ -30,13 +30,14 @@ type Config struct {
 	Lowest func() uint64
 
 	// Limit returns the most bytes that the slabs may have together now, given how
-	// many the ring holds: less than Cache plus Lag when memory is short. The writer
-	// asks when it needs a slab. nil: always Cache plus Lag.
-	Limit func(held int64) int64
+	// many they have: less than Cache plus Lag when memory is short. The writer asks
+	// when it needs a slab. nil: always Cache plus Lag.
+	Limit func(slabs int64) int64
 
-	// Account is told of each change of the bytes that the ring holds, or that a
-	// cursor which was detached still does. It must not block. nil: nobody counts.
-	Account func(delta int64)
+	// Account is told of each change of the bytes that the ring holds, Pin of those
+	// that detached cursors still need, which the ring does not hold any more. They
+	// must not block. nil: nobody counts.
+	Account, Pin func(delta int64)
 
 	// Poison overwrites a slab as soon as it may be used again, so that whoever
 	// still looks at it is seen. For tests.
@@ -55,7 +56,6 @@ type Ring struct {
 	slabs      int64    // bytes of the slabs from first to last
 	spare      []byte   // slab of a dropped segment that nobody can read any more
 	reserved   int      // bytes of the reservation that is open
-	released   bool     // Release was called
 
 	// Atomic. Stored by the writer once a packet, read by every reader once a
 	// pass: kept off the cache lines above.
@@ -86,6 +86,9 @@ func New(cfg Config) *Ring {
 	}
 	if cfg.Account == nil {
 		cfg.Account = func(int64) {}
+	}
+	if cfg.Pin == nil {
+		cfg.Pin = func(int64) {}
 	}
 	r := &Ring{cfg: cfg}
 	s := &segment{}
@@ -145,6 +148,17 @@ func (r *Ring) dropFromCache() {
 	s, i := r.cacheSeg, r.cacheIdx
 	r.cacheBytes -= int64(s.end(i)-s.start(i)) + Overhead
 	r.cacheIdx++
+	r.settleTail()
+}
+
+// dropSegmentFromCache moves the cache's tail to the next segment.
+func (r *Ring) dropSegmentFromCache() {
+	s := r.cacheSeg
+	n := s.count.Load()
+	if r.cacheIdx < n {
+		r.cacheBytes -= int64(s.end(n-1)-s.start(r.cacheIdx)) + int64(n-r.cacheIdx)*Overhead
+	}
+	r.cacheIdx = n
 	r.settleTail()
 }
 
@@ -212,13 +226,15 @@ func (r *Ring) grow(n int) *segment {
 	last := r.last.Load()
 	count := last.count.Load()
 	written := last.base + uint64(last.start(count))
-	size := slabFor(n, written)
-	r.makeRoom(int64(size), r.cfg.Limit(r.held.Load()))
+	limit := r.cfg.Limit(r.slabs)
+	size := slabFor(n, written, limit)
+	r.makeRoom(int64(size), limit)
 
 	s := &segment{seq: last.seq + uint64(count), base: written}
 	if len(r.spare) >= size && len(r.spare) <= 2*size {
 		s.buf, r.spare = r.spare, nil
 	} else {
+		r.dropSpare()
 		r.hold(int64(size))
 		s.buf = make([]byte, size)
 	}
@@ -230,12 +246,13 @@ func (r *Ring) grow(n int) *segment {
 }
 
 // slabFor returns the size of a slab for a packet of n bytes in a ring that has
-// written so much: a slab grows with what its ring carries, so that a small
-// channel stays small, and holds a whole number of packets like this one, so
-// that a stream of equal packets wastes nothing.
-func slabFor(n int, written uint64) int {
+// written so much and may hold limit bytes: a slab grows with what its ring carries,
+// so that a small channel stays small, is a quarter of the limit at most, so that a
+// ring that may hold little does not lose half of it at once, and holds a whole number
+// of packets like this one, so that a stream of equal packets wastes nothing.
+func slabFor(n int, written uint64, limit int64) int {
 	want := n + entrySize
-	target := int(min(max(written, firstSlab), slabSize))
+	target := int(min(max(written, firstSlab), slabSize, max(uint64(limit/4), firstSlab)))
 	if target <= want {
 		return want
 	}
@@ -255,8 +272,8 @@ func (r *Ring) makeRoom(n, limit int64) {
 		if next == nil {
 			return
 		}
-		for r.cacheSeg == s {
-			r.dropFromCache()
+		if r.cacheSeg == s {
+			r.dropSegmentFromCache()
 		}
 		r.tail.Store(r.cacheSeg.seq + uint64(r.cacheIdx))
 		r.drop(s, next.seq <= r.cfg.Lowest()) // asked after the tail was stored: see Join
@@ -264,23 +281,28 @@ func (r *Ring) makeRoom(n, limit int64) {
 }
 
 // Shrink drops the oldest segments, wanted or not, until the slabs have at most
-// limit bytes together, as far as the newest one allows. Called by the writer or
-// under the lock that excludes it.
-func (r *Ring) Shrink(limit int64) {
-	if r.released {
-		return
-	}
+// limit bytes together, as far as the newest one allows, and reports whether that
+// dropped anything. Called by the writer or under the lock that excludes it.
+func (r *Ring) Shrink(limit int64) bool {
+	first := r.first.Load()
 	r.makeRoom(0, limit)
+	if first == r.first.Load() {
+		return false
+	}
 	r.dropSpare()
+	return true
 }
 
 // Size returns the bytes that the ring holds. Any goroutine.
 func (r *Ring) Size() int64 { return r.held.Load() }
 
-// Release says that the ring has ended and nobody reads it any more: it counts as
-// nothing from now on. Called once, never at the same time as Shrink.
+// Release gives up everything that the ring holds: it has ended, and nobody reads it
+// any more. Called under the lock that excludes the writer.
 func (r *Ring) Release() {
-	r.released = true
+	empty := &segment{seq: r.head.Load(), base: r.Written()}
+	r.first.Store(empty)
+	r.last.Store(empty)
+	r.cacheSeg, r.cacheIdx, r.cacheBytes, r.slabs, r.spare = empty, 0, 0, 0, nil
 	r.hold(-r.held.Load())
 }
 

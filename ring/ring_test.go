@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 	"testing"
+	"weak"
 )
 
 // put publishes one packet.
@@ -319,5 +320,22 @@ func TestZeroCursorIsAtNoPlace(t *testing.T) {
 	var c Cursor
 	if c.Valid() {
 		t.Error("the zero Cursor is valid")
+	}
+}
+
+// A ring that was released keeps nothing alive, though somebody still knows it.
+func TestReleaseLetsGoOfEverything(t *testing.T) {
+	r := New(Config{Cache: 1 << 20})
+	put(r, numbered(0, 100_000))
+	put(r, numbered(1, 100_000))
+	first, last := weak.Make(&r.first.Load().next.Load().buf[0]), weak.Make(&r.last.Load().buf[0])
+	r.End()
+	r.Release()
+	runtime.GC()
+	if first.Value() != nil || last.Value() != nil {
+		t.Error("a slab is still there")
+	}
+	if r.Head() != 2 || r.Written() != 200_000 || r.Size() != 0 {
+		t.Errorf("after Release: head %d, %d bytes written, %d held", r.Head(), r.Written(), r.Size())
 	}
 }

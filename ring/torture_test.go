@@ -231,6 +231,7 @@ func (x *torture) run(cfg Config, d time.Duration) {
 	cfg.Lowest = x.lowest
 	cfg.Poison = true
 	cfg.Account = func(delta int64) { x.held.Add(delta) }
+	cfg.Pin = cfg.Account
 	x.ring = New(cfg)
 	manners := []func(int) (time.Duration, bool){
 		func(int) (time.Duration, bool) { return 0, false },                               // fast

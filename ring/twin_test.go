@@ -137,6 +137,7 @@ func newTwinTest(t *testing.T, data []byte) *twinTest {
 		return low
 	}
 	cfg.Account = func(delta int64) { x.account += delta }
+	cfg.Pin = cfg.Account
 	x.ring = New(cfg)
 	x.twin = &twin{cache: cfg.Cache}
 	return x
@@ -192,9 +193,12 @@ func (x *twinTest) bounded() bool { return x.shrunk || x.ring.cfg.Lag < 1<<40 }
 // shrink has the ring hold less.
 func (x *twinTest) shrink() {
 	limit := int64(x.d.byte()) << 10
-	x.ring.Shrink(limit)
-	x.shrunk = true
-	if sum, newest := x.slabs(); x.ring.Size() > max(limit, newest) {
+	before, first := x.ring.Size(), x.ring.first.Load()
+	if x.ring.Shrink(limit) != (x.ring.first.Load() != first) {
+		x.t.Fatal("Shrink does not say whether it has dropped anything")
+	}
+	x.shrunk = x.shrunk || x.ring.Size() != before
+	if sum, newest := x.slabs(); x.ring.Size()-int64(len(x.ring.spare)) > max(limit, newest) {
 		x.t.Fatalf("the ring holds %d bytes (%d in slabs, the newest of %d) after it shrank to %d", x.ring.Size(), sum, newest, limit)
 	}
 }
@@ -211,7 +215,7 @@ func (x *twinTest) held() int64 {
 	sum, _ := x.slabs()
 	seen := map[*byte]bool{}
 	for _, r := range x.readers {
-		if s := r.cur.seg; r.detached && s.detached != nil && !seen[&s.buf[0]] {
+		if s := r.cur.seg; r.detached && len(s.buf) > 0 && !seen[&s.buf[0]] {
 			seen[&s.buf[0]] = true
 			sum += int64(len(s.buf))
 		}
@@ -259,6 +263,7 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 			x.t.Fatalf("a reader that wants packet %d was overrun without need", r.seq)
 		}
 		r.cur.Detach(x.ring)
+		r.cur.Detach(x.ring) // again does nothing
 		r.detached = true
 	}
 	begun := r.off > 0
@@ -397,7 +402,7 @@ func runTwin(t *testing.T, data []byte) {
 	}
 	x.ring.End()
 	x.ring.Release()
-	if x.ring.Shrink(0); x.account != 0 || x.ring.Size() != 0 {
+	if x.ring.Shrink(0); x.account != 0 || x.ring.Size() != 0 || x.ring.Written() != x.twin.written || x.ring.Head() != uint64(len(x.twin.packets)) {
 		x.t.Fatalf("%d bytes are left in the account, %d in the ring", x.account, x.ring.Size())
 	}
 }
