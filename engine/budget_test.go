@@ -111,7 +111,7 @@ func TestCachesAreCutBelowALargePacket(t *testing.T) {
 // that for a while: it counts once, however many they are and however often they are
 // looked at, and nobody is ended for it.
 func TestBegunPacketsCountOnce(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(40 * mib)
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
 	slow := s.publish("slow", "key")
 	s.fill(slow, 16, mib)
 	var all []*wstest.Conn
