@@ -16,17 +16,19 @@ func twinTarget(path string, idMax int) (target, bool) {
 	}
 	var parts []string
 	for part := range strings.SplitSeq(path[1:], "/") {
-		for i := len(part) - 1; i >= 0; i-- { // backwards: nothing is decoded twice
-			if part[i] != '%' {
+		decoded := ""
+		for part != "" {
+			if part[0] != '%' {
+				decoded, part = decoded+part[:1], part[1:]
 				continue
 			}
-			if !twinEscape.MatchString(part[i:]) {
+			if !twinEscape.MatchString(part) {
 				return target{}, false
 			}
-			c := strings.IndexByte(twinHex, part[i+1]|0x20)*16 + strings.IndexByte(twinHex, part[i+2]|0x20)
-			part = part[:i] + string([]byte{byte(c)}) + part[i+3:]
+			c := strings.IndexByte(twinHex, part[1]|0x20)*16 + strings.IndexByte(twinHex, part[2]|0x20)
+			decoded, part = decoded+string([]byte{byte(c)}), part[3:]
 		}
-		parts = append(parts, part)
+		parts = append(parts, decoded)
 	}
 	for _, id := range parts[:2] {
 		if len(id) < 1 || len(id) > idMax || strings.Trim(id, twinLetters) != "" {
