@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -159,48 +158,6 @@ func TestTLSSlowReaderGetsEverything(t *testing.T) {
 	}
 	r.WantClose(1000)
 	r.WantEOF()
-}
-
-func TestTLSCertificateReload(t *testing.T) {
-	t.Parallel()
-	one, two := wstest.NewIdentity(t, "one"), wstest.NewIdentity(t, "two")
-	s, dir := startTLS(t, one, "SSL_CHECK_RELOAD_SECONDS=1")
-	serves := func(c wstest.Identity) bool {
-		nc, err := tls.Dial("tcp", s.tlsAddr, &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatalf("TLS handshake: %v", err)
-		}
-		defer func() { _ = nc.Close() }()
-		return nc.ConnectionState().PeerCertificates[0].Subject.CommonName == c.Name
-	}
-	r := s.tlsDial(t, "/cam/key/receive", one)
-	pub := s.tlsDial(t, "/cam/key/publish", one)
-
-	// A broken pair, a half-written one, and none at all keep the old one.
-	writeFile(t, filepath.Join(dir, "cert.pem"), "nonsense")
-	quiet := len(s.logs())
-	if !s.log.waitFor(10*time.Second, func(log string) bool { return len(log) > quiet+20 }) {
-		t.Error("wanted a line about the broken certificate in the log")
-	}
-	if !serves(one) {
-		t.Fatal("wanted the old certificate after a broken file")
-	}
-	writeFile(t, filepath.Join(dir, "cert.pem"), string(two.Cert)) // with the key of one
-	time.Sleep(1500 * time.Millisecond)
-	if !serves(one) {
-		t.Fatal("wanted the old certificate while the pair does not match")
-	}
-	writeFile(t, filepath.Join(dir, "key.pem"), string(two.Key))
-	eventually(t, 10*time.Second, "the new certificate is served", func() bool { return serves(two) })
-	s.tlsDial(t, "/cam/key/receive", two).Sync()
-
-	// Old connections go on.
-	pub.Send(wstest.Binary, []byte("p"))
-	r.WantPacket([]byte("p"))
-
-	// And back again.
-	one.Files(t, dir)
-	eventually(t, 10*time.Second, "the first certificate is served again", func() bool { return serves(one) })
 }
 
 func TestTLSPortTakesHarmAndGoesOn(t *testing.T) {

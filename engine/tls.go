@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,16 +21,23 @@ type certificate struct {
 
 	current atomic.Pointer[tls.Certificate] // any goroutine
 
-	// Owned by watch: the files' contents when they were last looked at.
+	// Owned by watch: the files' contents when they were last looked at, why those
+	// cannot be used (nil: they are in use), and what was logged of them last.
 	cert, key []byte
+	unusable  error
+	told      string // the last error; "" when the files are in use
+	expiry    string // what expiredOrEarly said last
 }
 
-// newCertificate loads a pair of PEM files.
+// newCertificate loads a pair of PEM files. One that has expired is used: clients
+// refuse it, or were told to take it, and the plain listener's clients need the
+// server in any case.
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if _, err := c.load(); err != nil {
 		return nil, err
 	}
+	c.warn(time.Now())
 	return c, nil
 }
 
@@ -44,37 +52,78 @@ func (c *certificate) load() (changed bool, err error) {
 		return false, fmt.Errorf("cannot read SSL_KEY: %w", err)
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
-		return false, nil
+		return false, c.unusable
 	}
 	c.cert, c.key = cert, key
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return false, fmt.Errorf("cannot use SSL_CERT and SSL_KEY: %w", err)
+		c.unusable = fmt.Errorf("cannot use SSL_CERT and SSL_KEY: %w", err)
+		return false, c.unusable
 	}
+	c.unusable = nil
 	c.current.Store(&pair)
 	return true, nil
 }
 
-// watch looks at the files again and again until stop is closed. A pair that
-// cannot be used is logged once, and the old one kept.
+// watch looks at the files again and again until stop is closed.
 func (c *certificate) watch(every time.Duration, stop <-chan struct{}) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	last := ""
 	for {
 		select {
 		case <-tick.C:
+			c.look(time.Now())
 		case <-stop:
 			return
 		}
-		switch changed, err := c.load(); {
-		case err != nil && err.Error() != last:
-			last = err.Error()
+	}
+}
+
+// look takes the files if they have changed. Files that cannot be used are logged
+// once, and the old pair kept. now is the wall clock's, which certificates go by.
+func (c *certificate) look(now time.Time) {
+	changed, err := c.load()
+	switch {
+	case err != nil:
+		if c.told != err.Error() {
+			c.told = err.Error()
 			c.log.Error("certificate not reloaded, the old one stays in use", "error", err)
-		case changed:
-			last = ""
-			c.log.Info("certificate reloaded")
 		}
+	case changed:
+		c.told = ""
+		c.log.Info("certificate reloaded")
+	case c.told != "":
+		c.told = ""
+		c.log.Info("certificate files are back, unchanged")
+	}
+	c.warn(now)
+}
+
+// warn logs, once, that clients will not believe the certificate in use.
+func (c *certificate) warn(now time.Time) {
+	leaf := c.current.Load().Leaf
+	if leaf == nil {
+		return // GODEBUG=x509keypairleaf=0
+	}
+	what := expiredOrEarly(leaf, now)
+	if what == c.expiry {
+		return
+	}
+	c.expiry = what
+	if what != "" {
+		c.log.Warn("certificate in use "+what+", clients will refuse it", "valid_from", leaf.NotBefore, "valid_until", leaf.NotAfter)
+	}
+}
+
+// expiredOrEarly says what is wrong with a certificate's dates; "" if nothing is.
+func expiredOrEarly(leaf *x509.Certificate, now time.Time) string {
+	switch {
+	case now.After(leaf.NotAfter):
+		return "has expired"
+	case now.Before(leaf.NotBefore):
+		return "is not valid yet"
+	default:
+		return ""
 	}
 }
 

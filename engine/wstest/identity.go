@@ -17,14 +17,20 @@ import (
 )
 
 // Identity is a certificate for 127.0.0.1 that nobody has signed (ECDSA, P-256), and
-// its key, good for a day.
+// its key.
 type Identity struct {
 	Name      string // common name
 	Cert, Key []byte // PEM
 }
 
-// NewIdentity makes one with this common name.
+// NewIdentity makes one with this common name, good for a day.
 func NewIdentity(t testing.TB, name string) Identity {
+	t.Helper()
+	return NewIdentityValid(t, name, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+}
+
+// NewIdentityValid makes one that is good between two moments.
+func NewIdentityValid(t testing.TB, name string, from, until time.Time) Identity {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -33,8 +39,8 @@ func NewIdentity(t testing.TB, name string) Identity {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
+		NotBefore:    from,
+		NotAfter:     until,
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:         true, BasicConstraintsValid: true,
 	}
