@@ -357,9 +357,15 @@ func (s *server) refuses(status int, path string, opts ...wstest.Option) *wstest
 // another connection's end: the server may need a moment to notice.
 func (s *server) dialSoon(path string, opts ...wstest.Option) *wstest.Conn {
 	s.t.Helper()
+	return s.dialSoonAt(s.addr, path, opts...)
+}
+
+// dialSoonAt is dialSoon at one of the two listeners.
+func (s *server) dialSoonAt(addr, path string, opts ...wstest.Option) *wstest.Conn {
+	s.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		c, resp, err := wstest.Open(s.addr, path, opts...)
+		c, resp, err := wstest.Open(addr, path, opts...)
 		if c != nil {
 			return c.On(s.t)
 		}
