@@ -2,11 +2,8 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -379,80 +376,6 @@ func TestMistake10ChurnKillsNobody(t *testing.T) {
 	}
 	base := 40
 	eventually(t, 15*time.Second, "every socket is given back", func() bool { return s.descriptors() < base })
-}
-
-// Publishers and receivers come and go on one channel: each receiver sees one
-// publisher's packets only, from some point without a gap.
-func TestChannelsChangeHandsUnderLoad(t *testing.T) {
-	t.Parallel()
-	heavy(t)
-	s := startServer(t, "LOG_REQUESTS=NO", "GOP_CACHE_SIZE_MB=1")
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				c, resp, err := wstest.Open(s.addr, "/cam/key/receive")
-				if c == nil {
-					t.Errorf("cannot join: %v, %v", resp, err)
-					return
-				}
-				epoch, next := -1, -1
-				for {
-					m, err := c.NextWithin(2 * time.Second)
-					if errors.Is(err, os.ErrDeadlineExceeded) && epoch < 0 {
-						break // came when nobody publishes any more
-					}
-					if err != nil {
-						t.Errorf("wanted packets or a close, got %v", err)
-						break
-					}
-					if m.Op == wstest.Close {
-						if m.Code() != 1000 {
-							t.Errorf("wanted 1000, got %v", m)
-						}
-						if _, err := c.NextE(); !errors.Is(err, io.EOF) {
-							t.Errorf("wanted the end, got %v", err)
-						}
-						break
-					}
-					e, i := int(binary.BigEndian.Uint32(m.Payload)), int(binary.BigEndian.Uint32(m.Payload[4:]))
-					if epoch < 0 {
-						epoch, next = e, i
-					}
-					if e != epoch || i != next {
-						t.Errorf("wanted packet %d of publisher %d, got packet %d of publisher %d", next, epoch, i, e)
-						break
-					}
-					next++
-				}
-				c.Close()
-			}
-		})
-	}
-	end := time.Now().Add(5 * time.Second)
-	for epoch := 0; time.Now().Before(end); epoch++ {
-		pub := s.dialSoon("/cam/key/publish")
-		for i := range 50 {
-			b := binary.BigEndian.AppendUint32(nil, uint32(epoch))
-			pub.Send(wstest.Binary, append(binary.BigEndian.AppendUint32(b, uint32(i)), payload(i*13, 1)...))
-		}
-		switch epoch % 3 {
-		case 0:
-			pub.CloseHandshake(1000)
-		case 1:
-			pub.Close()
-		case 2:
-			pub.Reset()
-		}
-	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestMistake09OneChannelWithManyReceivers(t *testing.T) {
