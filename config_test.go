@@ -250,18 +250,24 @@ func TestMistake15WhenItCannotListenItSaysSoAndFails(t *testing.T) {
 	defer func() { _ = ln.Close() }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	cert, key := wstest.NewIdentity(t, "one").Files(t, t.TempDir())
-	for _, env := range [][]string{
-		{"HTTP_PORT=" + port},
-		{"SSL_PORT=" + port, "SSL_CERT=" + cert, "SSL_KEY=" + key},
-		{"BIND_ADDRESS=192.0.2.1"},
+	for _, c := range []struct {
+		env   []string
+		words []string // of one line: the setting, and what it says
+	}{
+		{[]string{"HTTP_PORT=" + port}, []string{"HTTP_PORT", port, "in use"}},
+		{[]string{"SSL_PORT=" + port, "SSL_CERT=" + cert, "SSL_KEY=" + key}, []string{"SSL_PORT", port, "in use"}},
+		{[]string{"BIND_ADDRESS=192.0.2.1"}, []string{"BIND_ADDRESS", "192.0.2.1"}},
 	} {
-		e := runServer(t, env...)
+		e := runServer(t, c.env...)
 		said := false
 		for _, l := range lines(e.out) {
-			said = said || strings.Contains(l, port) || strings.Contains(l, "192.0.2.1")
+			said = said || containsAll(l, c.words...)
 		}
 		if e.code != 1 || !said {
-			t.Errorf("%v: wanted exit code 1 and a line that says what cannot be listened on, got %d:\n%s", env, e.code, tail(e.out))
+			t.Errorf("%v: wanted exit code 1 and a line with %q, got %d:\n%s", c.env, c.words, e.code, tail(e.out))
+		}
+		if strings.Contains(e.out, "started") {
+			t.Errorf("%v: wanted no word of a start, got:\n%s", c.env, tail(e.out))
 		}
 	}
 }
