@@ -18,6 +18,7 @@ var defaults = []struct{ name, value string }{
 	{"MAX_IP_CONCURRENT_CONNECTIONS", "4"}, {"CONCURRENT_LIMIT_WHITELIST", ""}, {"ID_MAX_LENGTH", "128"},
 	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"MEMORY_LIMIT_MB", "0"}, {"GATHER_MS", "10"},
 	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"}, {"ALLOWED_ORIGINS", ""},
+	{"MAX_CONNECTIONS", "0"},
 	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
@@ -66,6 +67,7 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"RECEIVER_LAG_MB", []string{"-1", "abc", "0", "63", "99999999999999999999", "9223372036854775807"}},
 		{"MEMORY_LIMIT_MB", []string{"-1", "abc", "1", "63", "255", "99999999999999999999"}},
 		{"GATHER_MS", []string{"-1", "abc", "0.5", "1001"}},
+		{"MAX_CONNECTIONS", []string{"-1", "abc", "1.5", "1000001", "99999999999999999999"}},
 		{"LOG_REQUESTS", []string{"maybe", "2", "YESS"}},
 		{"LOG_DEBUG", []string{"maybe", "2"}},
 		{"DISABLE_TEST_CLIENT", []string{"maybe", "2"}},
@@ -171,6 +173,7 @@ func TestExtremesThatAreAllowed(t *testing.T) {
 	for _, env := range [][]string{
 		{"SSL_PORT=1"}, {"SSL_PORT=65535"}, {"EXTERNAL_PORT=1"}, {"EXTERNAL_PORT=65535"}, {"SSL_CHECK_RELOAD_SECONDS=1"},
 		{"MAX_IP_CONCURRENT_CONNECTIONS=0"}, {"MAX_IP_CONCURRENT_CONNECTIONS=1000000"}, {"ID_MAX_LENGTH=1"},
+		{"MAX_CONNECTIONS=1"}, {"MAX_CONNECTIONS=1000000"},
 		{"GOP_CACHE_SIZE_MB=0"}, {"GOP_CACHE_SIZE_MB=4096"}, {"MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1"},
 		{"PLAY_WHITELIST=*", "CONCURRENT_LIMIT_WHITELIST=*"}, {"PLAY_WHITELIST= 127.0.0.0/8 , ::1 ,10.1.2.3"},
 		{"CONTROL_SECRET=no-coordinator"}, {"EXTERNAL_IP=10.0.0.1"}, {"RTMP_CHUNK_SIZE=4096"},

@@ -275,18 +275,21 @@ func TestUpgradeWithABodyDoesNotConfuse(t *testing.T) {
 }
 
 // Of several reasons to refuse, the first of this order is told: path, upgrade,
-// address, limit, channel.
+// address, limit per address, limit in total, channel.
 func TestTheOrderOfRefusals(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "PLAY_WHITELIST=127.0.8.1,127.0.8.2", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1")
+	s := startServer(t, "PLAY_WHITELIST=127.0.8.1,127.0.8.2", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1", "MAX_CONNECTIONS=2")
 	s.publish("cam", "key", wstest.From("127.0.8.1"))
 	noUpgrade := wstest.WithoutHeader("Upgrade")
 	s.refuses(404, "/c*m/key/receive", noUpgrade, wstest.From("127.0.8.9"))
 	s.refuses(426, "/cam/key/receive", noUpgrade, wstest.From("127.0.8.9"))
-	s.publish("other", "key", wstest.From("127.0.8.9"))
+	other := s.publish("other", "key", wstest.From("127.0.8.9"))
 	s.refuses(403, "/cam/key/receive", wstest.From("127.0.8.9"))
 	s.refuses(429, "/cam/key/publish", wstest.From("127.0.8.1"))
 	s.refuses(429, "/cam/key/receive", wstest.From("127.0.8.1"))
+	s.refuses(503, "/cam/key/publish", wstest.From("127.0.8.2"))
+	s.refuses(503, "/cam/key/receive", wstest.From("127.0.8.2"))
+	other.CloseHandshake(1000) // its place is free before it can know
 	s.refuses(403, "/cam/key/publish", wstest.From("127.0.8.2"))
 	s.receive("cam", "key", wstest.From("127.0.8.2")).Sync()
 }

@@ -130,16 +130,16 @@ func TestConcurrentLimitWhitelist(t *testing.T) {
 	}
 }
 
-func TestMistake07SlotsComeBackOnEveryKindOfEnd(t *testing.T) {
-	t.Parallel()
-	requireLoopbackRange(t)
-	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=2", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1", "GOP_CACHE_SIZE_MB=0")
-	live := s.publish("live", "key")
-	from := func(i int) wstest.Option { return wstest.From(fmt.Sprintf("127.0.3.%d", i+1)) }
-	for i, c := range []struct {
-		name string
-		do   func(o wstest.Option)
-	}{
+// end is a way for connections to end.
+type end struct {
+	name string
+	do   func(o wstest.Option) // o is for the connections that end
+}
+
+// everyKindOfEnd is all of them, at a server that allows messages of 1 MiB and on
+// which live publishes the channel of that name, without a cache.
+func everyKindOfEnd(t *testing.T, s *server, live *wstest.Conn) []end {
+	return []end{
 		{"close handshake", func(o wstest.Option) { s.dialSoon("/a/k/receive", o).CloseHandshake(1000) }},
 		{"publisher's close handshake", func(o wstest.Option) { s.dialSoon("/a/k/publish", o).CloseHandshake(1000) }},
 		{"end of TCP", func(o wstest.Option) { s.dialSoon("/a/k/receive", o).Close() }},
@@ -187,12 +187,20 @@ func TestMistake07SlotsComeBackOnEveryKindOfEnd(t *testing.T) {
 			r.WantError(wrongKey, 1008)
 			p.CloseHandshake(1000)
 		}},
-	} {
+	}
+}
+
+func TestMistake07SlotsComeBackOnEveryKindOfEnd(t *testing.T) {
+	t.Parallel()
+	requireLoopbackRange(t)
+	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=2", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1", "GOP_CACHE_SIZE_MB=0")
+	for i, c := range everyKindOfEnd(t, s, s.publish("live", "key")) {
 		t.Run(c.name, func(t *testing.T) {
+			ip := fmt.Sprintf("127.0.3.%d", i+1)
 			for range 6 {
-				c.do(from(i))
+				c.do(wstest.From(ip))
 			}
-			wantSlots(t, s, fmt.Sprintf("127.0.3.%d", i+1), 2)
+			wantSlots(t, s, ip, 2)
 		})
 	}
 }

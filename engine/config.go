@@ -34,6 +34,8 @@ type Config struct {
 
 	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"longest rest between two writes to receivers where packets come fast, so that they are written together, in milliseconds; where events come fast a poller waits as long, 2 ms at most, before it reads; 0: neither"`
 
+	MaxConnections int `env:"MAX_CONNECTIONS" env-default:"0" min:"0" max:"1000000" env-description:"stream connections allowed in total; one beyond gets 503; 0 is no limit"`
+
 	LogRequests       bool `env:"LOG_REQUESTS" env-default:"true" env-description:"one log line per request and per session's beginning and end"`
 	DisableTestClient bool `env:"DISABLE_TEST_CLIENT" env-default:"false" env-description:"answer / with name and version instead of the test client"`
 }

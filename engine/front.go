@@ -166,8 +166,9 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 }
 
 // shake answers a stream's handshake, in this order: the upgrade's headers, the
-// origin, the address, the limits, the channel, the coordinator. It returns the
-// status. unclear says why the client's address is not known, nil if it is.
+// origin, the address, the limit per address, the limit in total, the channel, the
+// coordinator. It returns the status. unclear says why the client's address is not
+// known, nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
 		refuse(w, status, text)
@@ -193,6 +194,10 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	}
 	if !f.srv.filter.Acquire(addr.Addr()) {
 		return say(http.StatusTooManyRequests, "Too many connections from this address")
+	}
+	if !f.srv.places.take() {
+		f.srv.filter.Release(addr.Addr())
+		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
 	if t.kind == publish {

@@ -142,7 +142,7 @@ func TestAHandOverThatFails(t *testing.T) {
 	// The session is made as a handshake makes it; its connection is closed before
 	// the poller's turn, as nbio leaves one that it refuses.
 	rec := s.newSession(target{"cam", "key", receive}, ps.addr)
-	if !s.filter.Acquire(rec.addr.Addr()) {
+	if !s.filter.Acquire(rec.addr.Addr()) || !s.places.take() {
 		t.Fatal("no place")
 	}
 	if r := s.registry.join(rec); r != notEnded {

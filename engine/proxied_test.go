@@ -208,7 +208,7 @@ func TestAttachKeepsWhatWasReadAhead(t *testing.T) {
 	handOver := func(conn net.Conn, r *bufio.Reader) {
 		t.Helper()
 		session := s.newSession(target{"cam", "key", receive}, peer(conn.RemoteAddr().String()))
-		if !s.filter.Acquire(session.addr.Addr()) {
+		if !s.filter.Acquire(session.addr.Addr()) || !s.places.take() {
 			t.Fatal("no place")
 		}
 		if r := s.registry.join(session); r != notEnded {

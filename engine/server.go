@@ -52,6 +52,7 @@ type Server struct {
 	drainers []*drainer
 	front    *front
 
+	places   places
 	registry registry
 	roster   roster
 	closing  closingList
@@ -74,6 +75,7 @@ func New(cfg Config, o Options) (*Server, error) {
 		return nil, err
 	}
 	srv := &Server{cfg: cfg, origins: allowed, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
+	srv.places.limit = int64(cfg.MaxConnections)
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)

@@ -97,6 +97,9 @@ func (s *testServer) wantNothingLeft() {
 	eventually(s.t, "no stream is under way", func() bool { return s.streams.Load() == 0 })
 	eventually(s.t, "no channel is left", func() bool { return s.registry.size() == 0 })
 	eventually(s.t, "every address has its places back", func() bool { return s.filter.Open() == 0 })
+	if n := s.places.taken.Load(); n != 0 { // given back with those of the addresses
+		s.t.Errorf("%d places of all connections are taken, and no connection is left", n)
+	}
 	eventually(s.t, "no memory is counted", func() bool { return s.budget.used.Load() == 0 })
 }
 

@@ -204,10 +204,11 @@ func (s *session) closed() {
 	s.srv.roster.remove(s)
 }
 
-// freeSlot gives the address its place back, once.
+// freeSlot gives the place of the address and the one among all connections back, once.
 func (s *session) freeSlot() {
 	if !s.slotFreed.Swap(true) {
 		s.srv.filter.Release(s.addr.Addr())
+		s.srv.places.release()
 	}
 }
 
