@@ -18,7 +18,7 @@ var defaults = []struct{ name, value string }{
 	{"MAX_IP_CONCURRENT_CONNECTIONS", "4"}, {"CONCURRENT_LIMIT_WHITELIST", ""}, {"ID_MAX_LENGTH", "128"},
 	{"GOP_CACHE_SIZE_MB", "256"}, {"MAX_MESSAGE_MB", "64"}, {"RECEIVER_LAG_MB", "64"}, {"MEMORY_LIMIT_MB", "0"}, {"GATHER_MS", "10"},
 	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"}, {"ALLOWED_ORIGINS", ""},
-	{"MAX_CONNECTIONS", "0"},
+	{"MAX_CONNECTIONS", "0"}, {"MAX_HANDSHAKES", "1024"}, {"MAX_HEADER_KB", "16"}, {"HANDSHAKE_TIMEOUT_SECONDS", "10"},
 	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
@@ -68,6 +68,9 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"MEMORY_LIMIT_MB", []string{"-1", "abc", "1", "63", "255", "99999999999999999999"}},
 		{"GATHER_MS", []string{"-1", "abc", "0.5", "1001"}},
 		{"MAX_CONNECTIONS", []string{"-1", "abc", "1.5", "1000001", "99999999999999999999"}},
+		{"MAX_HANDSHAKES", []string{"-1", "abc", "1000001"}},
+		{"MAX_HEADER_KB", []string{"0", "4", "-1", "abc", "1025"}},
+		{"HANDSHAKE_TIMEOUT_SECONDS", []string{"0", "-1", "abc", "0.5", "301"}},
 		{"LOG_REQUESTS", []string{"maybe", "2", "YESS"}},
 		{"LOG_DEBUG", []string{"maybe", "2"}},
 		{"DISABLE_TEST_CLIENT", []string{"maybe", "2"}},
@@ -173,7 +176,8 @@ func TestExtremesThatAreAllowed(t *testing.T) {
 	for _, env := range [][]string{
 		{"SSL_PORT=1"}, {"SSL_PORT=65535"}, {"EXTERNAL_PORT=1"}, {"EXTERNAL_PORT=65535"}, {"SSL_CHECK_RELOAD_SECONDS=1"},
 		{"MAX_IP_CONCURRENT_CONNECTIONS=0"}, {"MAX_IP_CONCURRENT_CONNECTIONS=1000000"}, {"ID_MAX_LENGTH=1"},
-		{"MAX_CONNECTIONS=1"}, {"MAX_CONNECTIONS=1000000"},
+		{"MAX_CONNECTIONS=1"}, {"MAX_CONNECTIONS=1000000", "MAX_HANDSHAKES=1"}, {"MAX_HANDSHAKES=0", "MAX_HEADER_KB=5"},
+		{"MAX_HEADER_KB=1024", "HANDSHAKE_TIMEOUT_SECONDS=300"},
 		{"GOP_CACHE_SIZE_MB=0"}, {"GOP_CACHE_SIZE_MB=4096"}, {"MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1"},
 		{"PLAY_WHITELIST=*", "CONCURRENT_LIMIT_WHITELIST=*"}, {"PLAY_WHITELIST= 127.0.0.0/8 , ::1 ,10.1.2.3"},
 		{"CONTROL_SECRET=no-coordinator"}, {"EXTERNAL_IP=10.0.0.1"}, {"RTMP_CHUNK_SIZE=4096"},

@@ -347,53 +347,6 @@ func TestOversizedHeaders(t *testing.T) {
 	s.receive("still", "here").Sync()
 }
 
-func TestMistake15HandshakesTimeOut(t *testing.T) {
-	t.Parallel()
-	slow(t)
-	s := startServer(t)
-	type result struct {
-		name string
-		took time.Duration
-		err  error
-	}
-	results := make(chan result, 4)
-	try := func(name, first string, drip time.Duration) {
-		start := time.Now()
-		nc, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			results <- result{name, 0, err}
-			return
-		}
-		defer func() { _ = nc.Close() }()
-		_, _ = nc.Write([]byte(first))
-		go func() {
-			for drip > 0 {
-				time.Sleep(drip)
-				if _, err := nc.Write([]byte("x")); err != nil {
-					return
-				}
-			}
-		}()
-		_ = nc.SetReadDeadline(time.Now().Add(60 * time.Second))
-		_, err = io.Copy(io.Discard, nc)
-		if isReset(err) {
-			err = nil
-		}
-		results <- result{name, time.Since(start), err}
-	}
-	go try("nothing sent", "", 0)
-	go try("half a request line", "GET /cam/key/rec", 0)
-	go try("headers without an end", "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nX: ", 0)
-	go try("a byte a second", "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nX: ", time.Second)
-	for range 4 {
-		if r := <-results; r.err != nil {
-			t.Errorf("%s: wanted the connection closed within 60 s, got %v", r.name, r.err)
-		} else {
-			t.Logf("%s: closed after %v", r.name, r.took.Round(time.Second))
-		}
-	}
-}
-
 func TestRefusalsOnAKeptConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

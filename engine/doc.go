@@ -35,9 +35,9 @@
 // Channel.wake: waking a drainer would cost more.
 //
 // A connection's way: net/http accepts, does the TLS handshake and parses the
-// request, on a goroutine of its own; from a trusted proxy a header of the PROXY
-// protocol may come before that (proxied). front.client finds out who the client is.
-// front.shake checks the request, takes a place of the
+// request, on a goroutine of its own; gate bounds how many are at it. From a trusted
+// proxy a header of the PROXY protocol may come before that (proxied). front.client
+// finds out who the client is. front.shake checks the request, takes a place of the
 // address and one of all places, asks the authorizer, claims or joins the channel;
 // front.upgrade takes the connection from net/http, writes the 101 and gives the
 // socket to nbio by way of handover. Then that goroutine ends: an established
@@ -112,7 +112,7 @@
 //	group.passing → inbound.mu, of a publisher that has ended
 //	inbound.mu → session.mu, which is only tried there
 //
-// roster's shards, closingList.mu, waker.mu and wire.mu are held for moments, and
+// roster's shards, closingList.mu, waker.mu, wire.mu and gate.mu are held for moments, and
 // nothing is taken under them. No lock is held across anything that can block:
 // writes do not, and joining and leaving a group only mark.
 package engine

@@ -16,18 +16,15 @@ import (
 )
 
 const (
-	// headerTimeout bounds the TLS handshake, and then the request's header.
-	headerTimeout = 10 * time.Second
-
-	// answerTimeout bounds the reading of a request and the answer to it, each; the
-	// coordinator has 20 s of the latter.
-	answerTimeout = 40 * time.Second
+	// answerTimeout bounds the answer to a request; the coordinator has 20 s of it.
+	answerTimeout = 30 * time.Second
 
 	// idleTimeout is how long a connection may wait for its next request.
 	idleTimeout = 60 * time.Second
 
-	// maxHeader is the largest request header, in bytes.
-	maxHeader = 16 << 10
+	// headerSlack is how much more than its MaxHeaderBytes net/http reads of a header, in
+	// bytes (Server.initialReadLimitSize).
+	headerSlack = 4096
 )
 
 // front answers HTTP: pages, refusals, and the handshakes that make sessions.
@@ -35,6 +32,7 @@ type front struct {
 	srv    *Server            // static
 	http   *http.Server       // static
 	cancel context.CancelFunc // static; ends what handlers wait for
+	gate   *gate              // static; bounds the handshakes under way
 
 	shaking  atomic.Int64 // handshakes under way
 	serving  sync.WaitGroup
@@ -44,14 +42,16 @@ type front struct {
 // newFront serves the listeners.
 func newFront(srv *Server, listeners []net.Listener) *front {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &front{srv: srv, cancel: cancel}
+	f := &front{srv: srv, cancel: cancel, gate: newGate(srv.cfg.MaxHandshakes, srv.log)}
+	handshake := time.Duration(srv.cfg.HandshakeTimeoutSeconds) * time.Second
 	f.http = &http.Server{
 		Handler:           f,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       answerTimeout,
-		WriteTimeout:      answerTimeout,
+		ReadHeaderTimeout: handshake, // bounds the TLS handshake, and then the header
+		ReadTimeout:       handshake + answerTimeout,
+		WriteTimeout:      max(handshake, answerTimeout), // from the header's end on; the TLS handshake has it, too
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		MaxHeaderBytes:    srv.cfg.MaxHeaderKB<<10 - headerSlack,
+		ConnState:         f.gate.track,
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like others: 404
 
@@ -63,7 +63,7 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
 	for i, l := range listeners {
 		srv.log.Info("listening", "address", l.Addr().String(), "tls", i > 0)
-		l = proxyListener{l, srv.filter, headerTimeout, f.refuseProxied}
+		l = proxyListener{l, srv.filter, handshake, f.refuseProxied}
 		if i > 0 {
 			l = tlsListener{l, srv.cert.config()}
 		}
@@ -81,6 +81,7 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 // close stops accepting and cancels the handshakes that wait.
 func (f *front) close() {
 	f.cancel()
+	f.gate.close()
 	f.shutdown.Add(1)
 	go func() {
 		defer f.shutdown.Done()
