@@ -78,8 +78,9 @@ type server struct {
 }
 
 // startServer starts a server with these variables and waits until it serves. An
-// item that begins with ".env:" is a line of the .env file. At the test's end the
-// server must stop on SIGTERM, with exit code 0, having logged no panic and no race.
+// item that begins with ".env:" is a line of the .env file, one that begins with
+// "ulimit:" says how many descriptors it may have. At the test's end the server must
+// stop on SIGTERM, with exit code 0, having logged no panic and no race.
 func startServer(t *testing.T, env ...string) *server {
 	t.Helper()
 	var s *server
@@ -101,10 +102,15 @@ func tryServer(t *testing.T, env []string) (s *server, taken bool) {
 	t.Helper()
 	s = &server{t: t, dir: t.TempDir(), log: newLogBuffer(), done: make(chan struct{})}
 	var file []string
+	var descriptors string
 	given := map[string]string{}
 	for _, e := range env {
 		if line, ok := strings.CutPrefix(e, ".env:"); ok {
 			file = append(file, line)
+			continue
+		}
+		if n, ok := strings.CutPrefix(e, "ulimit:"); ok {
+			descriptors = n
 			continue
 		}
 		name, value, _ := strings.Cut(e, "=")
@@ -131,6 +137,10 @@ func tryServer(t *testing.T, env []string) (s *server, taken bool) {
 		s.tlsAddr = net.JoinHostPort(host, given["SSL_PORT"])
 	}
 	s.cmd = child(s.dir, given, s.log)
+	if descriptors != "" {
+		script := "ulimit -n " + descriptors + ` && exec "$0"`
+		s.cmd.Path, s.cmd.Args = "/bin/sh", []string{"sh", "-c", script, s.cmd.Path}
+	}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatalf("cannot start the server: %v", err)
 	}

@@ -35,10 +35,11 @@
 // Channel.wake: waking a drainer would cost more.
 //
 // A connection's way: net/http accepts, does the TLS handshake and parses the
-// request, on a goroutine of its own; gate bounds how many are at it. From a trusted
-// proxy a header of the PROXY protocol may come before that (proxied). front.client
-// finds out who the client is. front.shake checks the request, takes a place of the
-// address and one of all places, asks the authorizer, claims or joins the channel;
+// request, on a goroutine of its own; gate bounds how many are at it, and tireless lets
+// no error end the accepting. From a trusted proxy a header of the PROXY protocol may
+// come before that (proxied). front.client finds out who the client is. front.shake
+// checks the request, takes a place of the address, one of all places and a spare
+// descriptor for the hand-over, asks the authorizer, claims or joins the channel;
 // front.upgrade takes the connection from net/http, writes the 101 and gives the
 // socket to nbio by way of handover. Then that goroutine ends: an established
 // connection has none.

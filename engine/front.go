@@ -63,7 +63,7 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
 	for i, l := range listeners {
 		srv.log.Info("listening", "address", l.Addr().String(), "tls", i > 0)
-		l = proxyListener{l, srv.filter, handshake, f.refuseProxied}
+		l = proxyListener{tireless{l, &srv.short}, srv.filter, handshake, f.refuseProxied}
 		if i > 0 {
 			l = tlsListener{l, srv.cert.config()}
 		}
@@ -167,9 +167,9 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 }
 
 // shake answers a stream's handshake, in this order: the upgrade's headers, the
-// origin, the address, the limit per address, the limit in total, the channel, the
-// coordinator. It returns the status. unclear says why the client's address is not
-// known, nil if it is.
+// origin, the address, the limit per address, the limit in total, descriptors, the
+// channel, the coordinator. It returns the status. unclear says why the client's address
+// is not known, nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
 		refuse(w, status, text)
@@ -201,13 +201,19 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
+	spare, status, text := f.spare()
+	if status != 0 {
+		s.freeSlot()
+		return say(status, text)
+	}
+	defer spare.release()
 	if t.kind == publish {
 		if status, text := f.authorize(r.Context(), s); status != 0 {
 			s.freeSlot()
 			return say(status, text)
 		}
 	}
-	f.upgrade(w, s, accept)
+	f.upgrade(w, s, accept, spare)
 	return http.StatusSwitchingProtocols
 }
 

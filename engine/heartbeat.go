@@ -95,6 +95,7 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 			s.look(now)
 		}
 		clear(buf)
+		srv.short.look(srv.room)
 		tidy.look(srv.shaken.Load(), srv.streams.Load())
 	}
 }

@@ -215,7 +215,7 @@ func TestAttachKeepsWhatWasReadAhead(t *testing.T) {
 			t.Fatal(r)
 		}
 		s.roster.add(session)
-		if err := session.attach(conn, r); err != nil {
+		if err := session.attach(conn, r, nil); err != nil {
 			t.Fatal(err)
 		}
 		s.handover.add(session)

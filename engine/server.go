@@ -53,6 +53,7 @@ type Server struct {
 	front    *front
 
 	places   places
+	short    shortage
 	registry registry
 	roster   roster
 	closing  closingList
@@ -76,6 +77,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	}
 	srv := &Server{cfg: cfg, origins: allowed, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
 	srv.places.limit = int64(cfg.MaxConnections)
+	srv.short.log, srv.short.now = o.Log, srv.now
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)
@@ -127,6 +129,7 @@ func (srv *Server) Start() error {
 		}
 		return err
 	}
+	srv.checkDescriptors()
 	srv.startWorkers()
 	srv.front = newFront(srv, listeners)
 	return nil

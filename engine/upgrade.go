@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/lesismal/nbio"
 )
 
 const (
@@ -66,11 +64,12 @@ func hasToken(values []string, token string) bool {
 type early struct{ plain, sealed []byte }
 
 // upgrade takes the connection from net/http, joins the channel, answers 101 and
-// hands the connection over. Whatever fails, the session is closed.
+// hands the connection over. Whatever fails, the session is closed. sp is a descriptor
+// for the hand-over.
 //
 // The receiver joins before the 101 is written: who has seen it gets every packet
 // that is published from then on. It is not written to before the hand-over.
-func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
+func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *spare) {
 	srv := f.srv
 	refusal := notEnded
 	if s.kind != publish {
@@ -93,8 +92,12 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
 		s.ch.start(s) // or it has ended: then it is handed over to be told why
 	}
 	_ = conn.SetDeadline(time.Time{})
-	if err := s.attach(conn, rw.Reader); err != nil {
-		srv.log.Warn("cannot hand a connection over", "error", err)
+	if err := s.attach(conn, rw.Reader, sp); err != nil {
+		if usedUp(err) {
+			srv.short.met(err)
+		} else {
+			srv.log.Warn("cannot hand a connection over", "error", err)
+		}
 		_ = conn.Close()
 		s.closed()
 		return
@@ -108,7 +111,7 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string) {
 
 // attach makes the connection nbio's. The bytes that were read already are kept
 // for takeEarly.
-func (s *session) attach(conn net.Conn, r *bufio.Reader) error {
+func (s *session) attach(conn net.Conn, r *bufio.Reader, sp *spare) error {
 	b, _ := r.Peek(r.Buffered())
 	plain, sealed := bytes.Clone(b), []byte(nil)
 	tcp := conn
@@ -126,7 +129,7 @@ func (s *session) attach(conn net.Conn, r *bufio.Reader) error {
 	if len(plain)+len(sealed) > 0 {
 		s.early = &early{plain, sealed}
 	}
-	c, err := nbio.NBConn(tcp)
+	c, err := toNBIO(tcp, sp, switchTimeout)
 	if err != nil {
 		return err
 	}
