@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// stormSize is how many clients of a storm this process has descriptors for: 10,000,
+// fewer only where the limit forbids (some are left to the tests that run beside) or
+// the race detector makes each one slow.
+func stormSize(t *testing.T) int {
+	n := 10_000
+	if raceEnabled {
+		n = 2_000
+	}
+	if limit := descriptors(); n > limit-500 {
+		n = limit - 500
+		t.Logf("only %d clients: %d descriptors are allowed", n, limit)
+	}
+	return n
+}
+
+// A server that was restarted has all its clients back at once. All get in, and a
+// stream that is live meanwhile goes on: nothing is missing.
+func TestReconnectStorm(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	requireLoopbackRange(t)
+	s := startServer(t, "LOG_REQUESTS=NO", "CONCURRENT_LIMIT_WHITELIST=*")
+	n := stormSize(t)
+
+	live := s.receive("live", "key", wstest.Patience(60*time.Second))
+	pub := s.publish("live", "key", wstest.Patience(60*time.Second))
+	var wg sync.WaitGroup
+	over, sent := make(chan struct{}), 0
+	var late, worst time.Duration // between two packets, where they are sent and where they come
+	wg.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for before := time.Now(); ; before = time.Now() {
+			if err := pub.SendE(wstest.Binary, numbered(sent, 2000)); err != nil {
+				t.Errorf("the live publisher: %v", err)
+				return
+			}
+			sent++
+			select {
+			case <-tick.C:
+				late = max(late, time.Since(before))
+			case <-over:
+				_ = pub.SendE(wstest.Close, wstest.ClosePayload(1000, ""))
+				return
+			}
+		}
+	})
+	last, code := 0, 0
+	wg.Go(func() {
+		var err error
+		before := time.Now()
+		_, last, code, err = follow(live, 60*time.Second, func(int) {
+			worst = max(worst, time.Since(before))
+			before = time.Now()
+		})
+		if err != nil {
+			t.Errorf("the live receiver: %v", err)
+		}
+	})
+
+	start := time.Now()
+	clients := storm(t, s.addr, n)
+	took := time.Since(start)
+	defer func() {
+		for _, c := range clients {
+			_ = c.SetLinger(0) // no port is kept from the next test
+			_ = c.Close()
+		}
+	}()
+	if t.Failed() {
+		close(over)
+		wg.Wait()
+		return
+	}
+	t.Logf("%d clients in after %v, %.0f a second; the server has %d MiB", n, took.Round(10*time.Millisecond), float64(n)/took.Seconds(), s.memory()>>20)
+	s.publish("storm", "key").Send(wstest.Binary, []byte("packet"))
+	each(clients, func(c *net.TCPConn) {
+		if err := readTo(c, "\x82\x06packet"); err != nil {
+			t.Errorf("wanted the packet at everybody who got in: %v", err)
+		}
+	})
+	close(over)
+	wg.Wait()
+	if last != sent-1 || code != 1000 {
+		t.Errorf("wanted the live stream's packets to %d and 1000, got them to %d and %d", sent-1, last, code)
+	}
+	t.Logf("a packet every 20 ms meanwhile: %d; the worst gap was %v at the receiver, and %v at the publisher, which runs beside the clients",
+		sent, worst.Round(time.Millisecond), late.Round(time.Millisecond))
+}
+
+// storm opens n connections that wait for the channel storm, all at once, and fails
+// unless all get in.
+func storm(t *testing.T, addr string, n int) []*net.TCPConn {
+	request := []byte(strings.Replace(upgradeRequest, "/cam/", "/storm/", 1) + "\r\n")
+	var mu sync.Mutex
+	var in []*net.TCPConn
+	var wg sync.WaitGroup
+	const each = 20 // of one goroutine: the kernel connects without the server
+	for first := 0; first < n; first += each {
+		wg.Go(func() {
+			var mine []*net.TCPConn
+			for i := first; i < min(first+each, n); i++ {
+				d := net.Dialer{Timeout: 60 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 7, byte(1+i%100))}}
+				nc, err := d.Dial("tcp", addr)
+				if err == nil {
+					mine = append(mine, nc.(*net.TCPConn))
+					_, err = nc.Write(request)
+				}
+				if err != nil {
+					t.Errorf("client %d: %v", i, err)
+				}
+			}
+			for _, c := range mine {
+				if err := readTo(c, "\r\n\r\n"); err != nil {
+					t.Errorf("wanted 101, got %v", err)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			in = append(in, mine...)
+		})
+	}
+	wg.Wait()
+	return in
+}
+
+// readTo reads to these bytes, within a minute. An HTTP answer has to be a 101.
+func readTo(c *net.TCPConn, end string) error {
+	_ = c.SetReadDeadline(time.Now().Add(60 * time.Second))
+	var b []byte
+	var buf [256]byte
+	for !bytes.HasSuffix(b, []byte(end)) {
+		n, err := c.Read(buf[:])
+		b = append(b, buf[:n]...)
+		if bytes.HasPrefix(b, []byte("HTTP")) && len(b) > 12 && string(b[9:12]) != "101" {
+			return fmt.Errorf("the answer %q", b)
+		}
+		if errors.Is(err, io.EOF) {
+			return fmt.Errorf("the end of the connection after %q", b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each calls f for all clients, on some goroutines.
+func each(clients []*net.TCPConn, f func(*net.TCPConn)) {
+	const workers = 100
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(clients); i += workers {
+				f(clients[i])
+			}
+		})
+	}
+	wg.Wait()
+}
