@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,6 +163,9 @@ func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
 			}
 		})
 	}
+	s.signal(syscall.SIGTERM)
+	s.wait(15 * time.Second)
+	s.wantLog(`msg="sessions ended" client_closed=3 stream_ended=3 slow_receiver=3`)
 }
 
 func TestReceiverWithinTheLagIsKept(t *testing.T) {

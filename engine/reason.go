@@ -1,5 +1,10 @@
 package engine
 
+import (
+	"log/slog"
+	"sync/atomic"
+)
+
 // reason is why a session ended: one entry for every way to lose a connection.
 // The first reason a session is given stays.
 type reason uint32
@@ -77,4 +82,29 @@ func ofCloseCode(code uint16) reason {
 	default:
 		return protocolError
 	}
+}
+
+// ends counts the sessions that are closed, by reason. Any goroutine.
+type ends [reasons]atomic.Int64
+
+// count is told of a session that is closed, once.
+func (e *ends) count(r reason) { e[r].Add(1) }
+
+// byLabel returns the counts, also those at zero.
+func (e *ends) byLabel() map[string]int64 {
+	counts := make(map[string]int64, reasons)
+	for r := notEnded + 1; r < reasons; r++ {
+		counts[r.String()] = e[r].Load()
+	}
+	return counts
+}
+
+// logAttrs returns the counts above zero.
+func (e *ends) logAttrs() (attrs []slog.Attr) {
+	for r := range e {
+		if n := e[r].Load(); n > 0 {
+			attrs = append(attrs, slog.Int64(reason(r).String(), n))
+		}
+	}
+	return attrs
 }

@@ -64,6 +64,7 @@ type Server struct {
 	stopping atomic.Bool   // Shutdown has begun
 	shaken   atomic.Int64  // handshakes that are over, whatever the answer
 	streams  atomic.Int64  // publishers that have started and not ended
+	ends     ends          // sessions that are closed
 
 	stop    chan struct{} // closed to end the goroutines that work counts
 	working sync.WaitGroup
@@ -205,7 +206,8 @@ func (srv *Server) onClose(c *nbio.Conn, _ error) {
 
 // Shutdown stops accepting, ends every publisher, lets the receivers have what was
 // published, closes everybody with 1001 and stops. What has not ended by itself
-// when ctx ends is cut off; then an error says how many sessions that were.
+// when ctx ends is cut off; then an error says how many sessions that were. The last
+// thing it logs is how many sessions have ended, by reason.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.stopping.Store(true)
 	srv.front.close()
@@ -218,8 +220,16 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	close(srv.stop)
 	srv.working.Wait()
 	srv.handover.close()
+	if ended := srv.ends.logAttrs(); len(ended) > 0 {
+		srv.log.LogAttrs(context.Background(), slog.LevelInfo, "sessions ended", ended...)
+	}
 	return err
 }
+
+// Ends returns how many sessions have ended since the server was made, by reason:
+// the words that the log uses, also those that are at zero. A session counts once,
+// when everything it had is given back. Any goroutine.
+func (srv *Server) Ends() map[string]int64 { return srv.ends.byLabel() }
 
 // endAll ends every session and waits for them until ctx ends. It returns how many
 // were left. Sessions that a handshake under way still makes are met again.

@@ -201,6 +201,7 @@ func (s *session) closed() {
 		s.tls.release()
 	}
 	s.logEnd()
+	s.srv.ends.count(s.reason())
 	s.srv.roster.remove(s)
 }
 
