@@ -7,7 +7,7 @@
 //	BenchmarkFanOut    one channel and 1 to 5000 receivers, as fast as they go
 //	BenchmarkChannels  1000 channels of one publisher and one receiver
 //	BenchmarkJoin      what it costs to join a full cache, and the live receivers
-//	BenchmarkStalled   what receivers that never read cost the others
+//	BenchmarkStalled   what receivers that never read cost the others, and the kernel
 //	BenchmarkIdle      the memory of receivers that wait
 //	BenchmarkDrain     one channel written to by 1 to 8 drainers, without the kernel
 //	BenchmarkRing…     the ring beside a mutex and Go's chan

@@ -33,7 +33,7 @@ func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func
 	}
 	cfg := engine.Config{
 		HTTPPort: wstest.FreePort(b), BindAddress: "127.0.0.1", IDMaxLength: 128,
-		GOPCacheSizeMB: cacheMB, MaxMessageMB: 64, ReceiverLagMB: 64, GatherMS: 10,
+		GOPCacheSizeMB: cacheMB, MaxMessageMB: 64, ReceiverLagMB: 64, SendBufferKB: 256, GatherMS: 10,
 		MaxHandshakes: 1024, MaxHeaderKB: 16, HandshakeTimeoutSeconds: 10,
 	}
 	o := &ours{plain: loopback(cfg.HTTPPort)}

@@ -16,6 +16,7 @@ import (
 //	p50-ms, p99-ms    the others' latency, from publish to the last byte read
 //	cpu-ns/delivery   user and system time of the process, load included, for each
 //	                  packet that another one reads
+//	kernel-B/stalled  what the kernel holds for each that never reads, at the end
 //	lost              packets that another one lacks
 //
 // There is no ns/op: how long an operation takes is given. After five operations
@@ -48,6 +49,9 @@ func BenchmarkStalled(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(cpu)/(float64(b.N)*packets*live), "cpu-ns/delivery")
 			l.reportLatency(b)
+			if held, ok := sendQueues(l.server.(oneChannel).addr); ok && stalled > 0 {
+				b.ReportMetric(float64(held)/float64(stalled), "kernel-B/stalled")
+			}
 		})
 	}
 }

@@ -31,6 +31,7 @@ type Config struct {
 	ReceiverLagMB  int `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
 
 	MemoryLimitMB int `env:"MEMORY_LIMIT_MB" env-default:"0" min:"0" max:"67108864" env-description:"memory of the process in MiB: four fifths of it are for caches, messages and unsent bytes of all channels together; caches are cut when it is short; 0: four fifths of what the cgroup or the machine has; else not below 64, nor 4 times MAX_MESSAGE_MB"`
+	SendBufferKB  int `env:"SEND_BUFFER_KB" env-default:"256" min:"0" max:"65536" env-description:"what the kernel may hold for one client and not have sent yet, in KiB; what is under way to the client comes on top; 0: as much as the kernel likes; on Linux only"`
 
 	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"longest rest between two writes to receivers where packets come fast, so that they are written together, in milliseconds; where events come fast a poller waits as long, 2 ms at most, before it reads; 0: neither"`
 

@@ -76,6 +76,13 @@
 // together in buffers of bytebufferpool, given back by whoever took them, unless
 // they grew beyond 1 MiB.
 //
+// # What a client costs in the kernel
+//
+// At most SEND_BUFFER_KB and a segment, 64 KiB, that is not sent (TCP_NOTSENT_LOWAT):
+// the kernel takes no more, and tells that there is room when half of it is sent.
+// What is sent and not acknowledged is bounded by the client's window and by
+// net.ipv4.tcp_wmem: it is the throughput to distant clients.
+//
 // # Slow receivers
 //
 // A receiver may lag as long as the ring keeps its next packet: GOP_CACHE_SIZE_MB

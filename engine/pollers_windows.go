@@ -38,6 +38,9 @@ func beforeWrite(c *nbio.Conn) { _ = c.SetWriteDeadline(time.Now().Add(writeTime
 // or the linger time-out ends the connection.
 func shutdownWrite(*nbio.Conn) {}
 
+// boundUnsent does nothing: there is no such option.
+func boundUnsent(*nbio.Conn, int) {}
+
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }
 

@@ -77,10 +77,13 @@ func TestAStalledReceiverCostsOnePiece(t *testing.T) {
 	}
 }
 
-// The kernel takes a packet in parts of any size: every seam is right, for packets
-// far larger than a socket's buffer and far smaller than a piece.
+// The kernel takes a packet in parts of any size, at the smallest bound as many as can
+// be: every seam is right, for packets far larger than a socket's buffer and far
+// smaller than a piece.
 func TestPartialWritesLoseNothing(t *testing.T) {
-	s := newTestServer(t, withTLS(t), func(c *Config) { c.GOPCacheSizeMB, c.ReceiverLagMB, c.MaxMessageMB = 64, 64, 64 })
+	s := newTestServer(t, withTLS(t), func(c *Config) {
+		c.GOPCacheSizeMB, c.ReceiverLagMB, c.MaxMessageMB, c.SendBufferKB = 64, 64, 64, 1
+	})
 	sizes := []int{5 << 20, 4, 70_000, 0, 4, 1 << 20, keptPiece, keptPiece - 4, directPiece, sealedPiece, sealedPiece + 1, 3 << 20}
 	for range 500 {
 		sizes = append(sizes, 4, 200, 1400)

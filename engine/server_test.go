@@ -40,7 +40,7 @@ func newTestServer(t *testing.T, change ...func(*Config)) *testServer {
 	t.Helper()
 	cfg := Config{
 		BindAddress: "127.0.0.1", IDMaxLength: 128, SSLCheckReloadSeconds: 60,
-		GOPCacheSizeMB: 1, MaxMessageMB: 16, ReceiverLagMB: 16, GatherMS: 10,
+		GOPCacheSizeMB: 1, MaxMessageMB: 16, ReceiverLagMB: 16, SendBufferKB: 256, GatherMS: 10,
 		MaxHandshakes: 1024, MaxHeaderKB: 16, HandshakeTimeoutSeconds: 10,
 	}
 	for _, f := range change {

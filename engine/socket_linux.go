@@ -19,6 +19,17 @@ func hungUp(c *nbio.Conn) bool {
 	return n > 0 && err == nil
 }
 
+// boundUnsent bounds what the kernel takes for a client and has not sent yet, in
+// bytes: it takes no more once there is that much, and tells that there is room when
+// half of it is sent. 0 leaves it to the kernel. What is under way, sent and not
+// acknowledged, is bounded by the client's window and net.ipv4.tcp_wmem: to bound
+// that too would bound the throughput to distant clients. Called before the hand-over.
+func boundUnsent(c *nbio.Conn, most int) {
+	if most > 0 {
+		_ = unix.SetsockoptInt(c.Hash(), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, most)
+	}
+}
+
 // inKernel returns how many bytes the kernel holds that the client has not
 // acknowledged, 0 when the connection is closed. Any goroutine.
 func inKernel(c *nbio.Conn) int64 {

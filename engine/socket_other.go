@@ -7,6 +7,10 @@ import "github.com/lesismal/nbio"
 // hungUp is not needed: with kqueue nbio closes nothing that is unread.
 func hungUp(*nbio.Conn) bool { return false }
 
+// boundUnsent does nothing: elsewhere no option bounds what a write takes and leaves
+// the window alone.
+func boundUnsent(*nbio.Conn, int) {}
+
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.
 func inKernel(*nbio.Conn) int64 { return 0 }

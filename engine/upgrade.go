@@ -133,6 +133,7 @@ func (s *session) attach(conn net.Conn, r *bufio.Reader, sp *spare) error {
 	if err != nil {
 		return err
 	}
+	boundUnsent(c, s.srv.cfg.SendBufferKB<<10)
 	c.SetSession(s)
 	s.conn = c
 	return nil
