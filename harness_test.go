@@ -432,6 +432,30 @@ func (s *server) descriptors() int {
 	return len(e)
 }
 
+// inKernel is what the kernel holds for a client of the plain listener, in bytes, be
+// its connection closed by the server; false where there is no /proc to say so.
+func (s *server) inKernel(c *wstest.Conn) (held int64, ok bool) {
+	s.t.Helper()
+	b, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return 0, false
+	}
+	port := func(addr string) string {
+		_, p, _ := net.SplitHostPort(addr)
+		n, _ := strconv.Atoi(p)
+		return fmt.Sprintf(":%04X", n)
+	}
+	local, remote := port(s.addr), port(c.LocalAddr().String())
+	for line := range strings.Lines(string(b)) {
+		// sl local_address rem_address st tx_queue:rx_queue …, in hexadecimal digits
+		if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], local) && strings.HasSuffix(f[2], remote) {
+			tx, _, _ := strings.Cut(f[4], ":")
+			held, _ = strconv.ParseInt(tx, 16, 64)
+		}
+	}
+	return held, true
+}
+
 // processorTime is the CPU time the server has used.
 func (s *server) processorTime() time.Duration {
 	s.t.Helper()

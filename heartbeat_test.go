@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -89,7 +91,8 @@ func TestHeartbeats(t *testing.T) {
 func TestSilentClientsAreDroppedAfterAMinuteAndNotBefore(t *testing.T) {
 	t.Parallel()
 	slow(t)
-	s := startServer(t)
+	id := wstest.NewIdentity(t, "one")
+	s, _ := startTLS(t, id)
 	live := s.publish("live", "key")
 	keep := time.NewTicker(10 * time.Second)
 	defer keep.Stop()
@@ -117,10 +120,61 @@ func TestSilentClientsAreDroppedAfterAMinuteAndNotBefore(t *testing.T) {
 			}
 		})
 	}
+	if runtime.GOOS == "linux" { // elsewhere no client can vanish
+		vanishedAreFound(t, s, id, &wg)
+	}
 	wg.Wait()
 	close(over)
 	background.Wait()
 	live.Sync()
+}
+
+// vanishedAreFound has the hosts of some clients vanish, without a FIN or a reset, and
+// wants them found within 90 s: a publisher, so that its receivers are told and its
+// channel is free, and receivers that are written to all the time, so little that
+// the kernel could take minutes of it.
+func vanishedAreFound(t *testing.T, s *server, id wstest.Identity, wg *sync.WaitGroup) {
+	const soon = 90 * time.Second
+	lost, told := s.publish("lost", "key"), s.receive("lost", "key")
+	lost.Send(wstest.Binary, []byte("p"))
+	told.WantPacket([]byte("p"))
+	busy := s.publish("busy", "key")
+	gone := []*wstest.Conn{lost, s.receive("busy", "key"), s.tlsDial(t, "/busy/key/receive", id)}
+	busy.Send(wstest.Binary, []byte("p"))
+	start := time.Now()
+	for _, c := range gone {
+		if c != lost {
+			c.WantPacket([]byte("p"))
+		}
+		c.Vanish()
+	}
+	wg.Go(func() {
+		lived, last, _ := outlive(told, soon, time.Hour, nil)
+		if last.Op != wstest.Close || last.Code() != 1000 {
+			t.Errorf("wanted the receivers of a publisher that has vanished told within %v, got %v after %v", soon, last, lived)
+		}
+		c, resp, err := wstest.Open(s.addr, "/lost/key/publish")
+		if c == nil {
+			t.Errorf("wanted the channel of a publisher that has vanished free, got %v, %v", resp, err)
+			return
+		}
+		c.Close()
+	})
+	wg.Go(func() {
+		found := regexp.MustCompile(`"session ends" channel=busy kind=receive .* reason=no_sign_of_life`)
+		for len(found.FindAllString(s.logs(), -1)) < 2 {
+			if time.Since(start) > soon {
+				t.Errorf("wanted receivers that have vanished found within %v; the server's log ends:\n%s", soon, tail(s.logs()))
+				return
+			}
+			if err := busy.SendE(wstest.Binary, payload(200, 1)); err != nil {
+				t.Errorf("the publisher of a receiver that has vanished: %v", err)
+				return
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		t.Logf("receivers that have vanished were found after %v", time.Since(start).Round(time.Second))
+	})
 }
 
 func TestMistake08EveryByteIsLife(t *testing.T) {
@@ -198,11 +252,17 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	stalled := s.receive("cam", "key", wstest.From("127.0.7.2"), wstest.ReceiveBuffer(2048))
 	stalled.StopReading()
 	slowly := s.receive("cam", "key", wstest.From("127.0.7.3"), wstest.ReceiveBuffer(256<<10))
+	leaver := s.receive("cam", "key", wstest.From("127.0.7.4"), wstest.ReceiveBuffer(2048))
 	pub := s.publish("cam", "key", wstest.From("127.0.7.1"))
 	const n = 40
 	for i := range n {
 		pub.Send(wstest.Binary, payload(256<<10, uint64(i)))
 	}
+	eventually(t, 10*time.Second, "the kernel holds something for one that is about to leave", func() bool {
+		held, ok := s.inKernel(leaver)
+		return held > 0 || !ok
+	})
+	leaver.CloseWrite() // the server closes, the kernel goes on
 	pub.CloseHandshake(1000)
 	start := time.Now()
 	done := make(chan error, 1)
@@ -245,6 +305,10 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	eventually(t, 20*time.Second, "the kernel holds nothing for one that left 40 s ago and took nothing since", func() bool {
+		held, _ := s.inKernel(leaver)
+		return held == 0
+	})
 }
 
 // trickle reads a few KiB a second for a while, and nothing else: no pong, no text.

@@ -15,6 +15,11 @@ const (
 	lingerTimeout = 2 * time.Second
 	doneTimeout   = sweepEvery
 
+	// afterlife is how long a client may take nothing of what the kernel still holds
+	// for it when the connection is closed. Left alone, Linux keeps that for minutes,
+	// for one that has vanished as for one that answers probes and takes nothing.
+	afterlife = 30 * time.Second
+
 	// A receiver of a stream that has ended may take nothing for endedStall, and
 	// has endedTotal in all.
 	endedStall = 30 * time.Second

@@ -81,7 +81,20 @@
 // At most SEND_BUFFER_KB and a segment, 64 KiB, that is not sent (TCP_NOTSENT_LOWAT):
 // the kernel takes no more, and tells that there is room when half of it is sent.
 // What is sent and not acknowledged is bounded by the client's window and by
-// net.ipv4.tcp_wmem: it is the throughput to distant clients.
+// net.ipv4.tcp_wmem: it is the throughput to distant clients. When a session is cut
+// off (session.abort) the kernel forgets what it holds, if the client is not there any
+// more or would not find the close frame behind it; else it goes on for a client that
+// takes something within 30 s (afterlife).
+//
+// # Clients that vanish
+//
+// TCP alone notices after minutes that a host is gone, and only when it has something
+// to send. The sweep looks at each session every 5 s. Life is a byte received, or
+// packets acknowledged (session.noteTaken): what the kernel takes to send is neither,
+// for of a slow stream it takes minutes' worth. After 60 s without, plus 10 s for two
+// looks, the session ends, a publisher's channel is free at once, and 6 s later at
+// most the connection is cut. Before the upgrade net/http's time-outs do the same
+// (front.go); Go's keepalive probes, on by default, add nothing to that.
 //
 // # Slow receivers
 //

@@ -115,21 +115,35 @@ func (s *session) look(now int64) {
 	}
 }
 
-// noteProgress asks the kernel whether a client takes what it holds for it. nbio
-// hears of that only when a good part of the send buffer, megabytes, is free again:
-// a client that takes a few KiB a second would look dead. Only those are asked
-// about whose socket is full or who were silent for a while. Called by the sweep.
+// noteProgress asks the kernel whether a client takes what is written to it. nbio
+// hears of that only when a good part of what the kernel may hold is sent: a client
+// that takes a few KiB a second would look dead. And what the kernel takes for a
+// client that has vanished says nothing: of a slow stream it takes minutes' worth.
+// Only those are asked about whose socket is full or who were silent for a while.
+// Called by the sweep.
 func (s *session) noteProgress(now int64) {
-	silent := now-max(s.life.Load(), s.progress.Load()) >= int64(lifeTimeout/2)
+	silent := now-s.life.Load() >= int64(lifeTimeout/2)
 	if !s.handed.Load() || s.free() && !silent {
-		s.kept = 0
+		s.acked = 0
 		return
 	}
-	kept := s.unsent.Load() + inKernel(s.conn)
-	if kept < s.kept {
+	acked, held := acknowledged(s.conn)
+	s.noteTaken(now, acked, held)
+}
+
+// noteTaken is told how many bytes the client has acknowledged so far, and how many
+// the kernel holds that it has not. Heartbeats are written too, and no sign of life
+// when they are acknowledged: with nothing held, the last packet's time counts.
+// Called by the sweep.
+func (s *session) noteTaken(now int64, acked uint64, held int64) {
+	switch {
+	case held == 0:
+		s.took = s.progress.Load()
+	case s.acked != 0 && acked > s.acked:
+		s.took = now
 		s.progress.Store(now)
 	}
-	s.kept = kept
+	s.acked = acked
 }
 
 // verdict decides whether a session has to go because it was silent for too long.
@@ -140,7 +154,7 @@ func (s *session) verdict(now int64) reason {
 			return slowReceiver
 		}
 	}
-	if now-max(s.life.Load(), progress) >= int64(lifeTimeout) {
+	if now-max(s.life.Load(), s.took) >= int64(lifeTimeout) {
 		return noSignOfLife
 	}
 	return notEnded

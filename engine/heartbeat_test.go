@@ -8,18 +8,19 @@ import (
 // The sweep's decisions, with times in seconds; 0 is "never" for ended and progress.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
-		name                       string
-		kind                       kind
-		grouped                    bool
-		life, progress, ended, now int
-		want                       reason
+		name                             string
+		kind                             kind
+		grouped                          bool
+		life, progress, took, ended, now int
+		want                             reason
 	}{
 		{name: "silent for less than a minute", kind: receive, life: 10, now: 69, want: notEnded},
 		{name: "silent for a minute", kind: receive, life: 10, now: 70, want: noSignOfLife},
 		{name: "a publisher too", kind: publish, life: 10, now: 70, want: noSignOfLife},
-		{name: "taking is life", kind: receive, grouped: true, life: 10, progress: 60, now: 119, want: notEnded},
-		{name: "until it takes nothing for a minute", kind: receive, grouped: true, life: 10, progress: 60, now: 120, want: noSignOfLife},
-		{name: "talking is life, taking or not", kind: receive, grouped: true, life: 500, progress: 1, now: 559, want: notEnded},
+		{name: "taking is life", kind: receive, grouped: true, life: 10, took: 60, now: 119, want: notEnded},
+		{name: "until it takes nothing for a minute", kind: receive, grouped: true, life: 10, took: 60, now: 120, want: noSignOfLife},
+		{name: "what only the kernel takes is none", kind: receive, grouped: true, life: 10, progress: 69, now: 70, want: noSignOfLife},
+		{name: "talking is life, taking or not", kind: receive, grouped: true, life: 500, took: 1, now: 559, want: notEnded},
 
 		{name: "after the end", kind: receive, grouped: true, life: 500, progress: 480, ended: 500, now: 529, want: notEnded},
 		{name: "30 s without progress after the end", kind: receive, grouped: true, life: 530, progress: 480, ended: 500, now: 530, want: slowReceiver},
@@ -33,7 +34,7 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			at := func(s int) int64 { return int64(s) * int64(time.Second) }
-			s := &session{kind: c.kind, ch: &Channel{}}
+			s := &session{kind: c.kind, ch: &Channel{}, took: at(c.took)}
 			s.life.Store(at(c.life))
 			s.progress.Store(at(c.progress))
 			s.ch.over.Store(at(c.ended))
@@ -42,6 +43,44 @@ func TestVerdict(t *testing.T) {
 			}
 			if got := s.verdict(at(c.now)); got != c.want {
 				t.Errorf("the verdict is %v, wanted %v", got, c.want)
+			}
+		})
+	}
+}
+
+// What the sweep makes of the kernel's numbers, look by look; times in seconds.
+func TestNoteTaken(t *testing.T) {
+	type look struct {
+		now, progress int
+		acked         uint64
+		held          int64
+		took          int
+	}
+	for name, looks := range map[string][]look{
+		"it has everything: the last packet's time counts": {{now: 30, progress: 28, acked: 500, took: 28}},
+		"idle, but for acknowledged heartbeats":            {{now: 30, acked: 500}, {now: 35, acked: 505}, {now: 40, acked: 510}},
+		"something is always under way": {
+			{now: 30, progress: 30, acked: 500, held: 90}, {now: 35, progress: 35, acked: 700, held: 90, took: 35}, {now: 40, progress: 40, acked: 900, held: 90, took: 40},
+		},
+		"it crawls": {
+			{now: 30, progress: 1, acked: 500, held: 9000}, {now: 35, progress: 1, acked: 501, held: 8999, took: 35}, {now: 40, progress: 35, acked: 501, held: 8999, took: 35},
+		},
+		"vanished, and written to": {
+			{now: 30, progress: 30, acked: 500, held: 90}, {now: 35, progress: 35, acked: 500, held: 900}, {now: 40, progress: 40, acked: 500, held: 9000},
+		},
+		"vanished between two looks": {
+			{now: 30, progress: 29, acked: 500, took: 29}, {now: 35, progress: 35, acked: 600, held: 90, took: 35}, {now: 40, progress: 40, acked: 600, held: 90, took: 35},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := func(s int) int64 { return int64(s) * int64(time.Second) }
+			s := &session{}
+			for _, l := range looks {
+				s.progress.Store(at(l.progress))
+				s.noteTaken(at(l.now), l.acked, l.held)
+				if s.took != at(l.took) {
+					t.Errorf("at %d s it was last known to take something at %v, wanted %d s", l.now, time.Duration(s.took), l.took)
+				}
 			}
 		})
 	}

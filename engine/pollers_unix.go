@@ -206,6 +206,16 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 // beforeWrite does nothing: writes never block here.
 func beforeWrite(*nbio.Conn) {}
 
+// forgetUnsent has the kernel forget what it holds for the client when the connection is
+// closed, and send a reset. Any goroutine.
+func forgetUnsent(c *nbio.Conn) {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); !closed {
+		_ = syscall.SetsockoptLinger(c.Hash(), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	}
+}
+
 // shutdownWrite ends the sending side, so that the client sees the end and its own
 // last bytes are still read. Any goroutine.
 func shutdownWrite(c *nbio.Conn) {

@@ -34,12 +34,21 @@ func writeDirect(*nbio.Conn, []byte) int { return 0 }
 
 func beforeWrite(c *nbio.Conn) { _ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) }
 
+// forgetUnsent does nothing: the system decides.
+func forgetUnsent(*nbio.Conn) {}
+
 // shutdownWrite does nothing: nbio has no half-close here, the client's own close
 // or the linger time-out ends the connection.
 func shutdownWrite(*nbio.Conn) {}
 
 // boundUnsent does nothing: there is no such option.
 func boundUnsent(*nbio.Conn, int) {}
+
+// boundAfterlife does nothing: the system decides how long it goes on sending.
+func boundAfterlife(*nbio.Conn, time.Duration) {}
+
+// acknowledged is not known here: what the system has taken counts as taken.
+func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }

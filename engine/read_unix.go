@@ -68,7 +68,7 @@ func (s *session) readable(buf []byte) {
 		case errors.Is(err, syscall.EAGAIN):
 			return
 		default: // the end, or an error
-			_ = s.conn.Close()
+			s.close()
 			return
 		}
 		if n > 0 && n < len(buf) {

@@ -56,7 +56,8 @@ type session struct {
 	conn *nbio.Conn
 	tls  *tlsLink // nil: plain
 
-	// Atomic, Server.now: the last packet bytes taken, the last byte received.
+	// Atomic, Server.now: the last packet bytes that the kernel took, the last byte
+	// received.
 	progress, life atomic.Int64
 
 	// Static after construction.
@@ -78,8 +79,12 @@ type session struct {
 	// Set by the end, before the session is in the closing list, then static.
 	endedAt int64 // Server.now
 
-	// Owned by the sweep: what the client had not taken when it was last looked at,
-	// in bytes, and once it is closing since when it is that much (Server.now).
+	// Owned by the sweep: what the client had acknowledged when it was last looked at,
+	// in bytes, 0 if that is not known, and when it was last known to take packets
+	// (Server.now). Once it is closing: what it has not taken, in bytes, and since when
+	// it is that much.
+	acked           uint64
+	took            int64
 	kept, keptSince int64
 
 	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
@@ -173,11 +178,29 @@ func (s *session) run() {
 }
 
 // abort cuts the connection; closed follows. A session that is not handed over yet
-// is left to its handshake. Any goroutine.
+// is left to its handshake. Called by the sweep.
+//
+// The policy: what the kernel holds for a client is forgotten with the session if the
+// client is not there any more, or would not find the close frame behind it. Else the
+// kernel goes on, as long as the client takes something.
 func (s *session) abort() {
-	if s.handed.Load() {
-		_ = s.conn.Close()
+	if !s.handed.Load() {
+		return
 	}
+	s.mu.Lock()
+	told := s.closeSent && s.free()
+	s.mu.Unlock()
+	if !told || s.reason() == noSignOfLife && inKernel(s.conn) > 0 {
+		forgetUnsent(s.conn)
+	}
+	s.close()
+}
+
+// close closes the connection; closed follows. What the kernel still holds for the
+// client it goes on sending. The session is handed over. Any goroutine.
+func (s *session) close() {
+	boundAfterlife(s.conn, afterlife)
+	_ = s.conn.Close()
 }
 
 // closed gives everything back. It runs once, on nbio's goroutine for closed

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
 )
@@ -28,6 +30,33 @@ func boundUnsent(c *nbio.Conn, most int) {
 	if most > 0 {
 		_ = unix.SetsockoptInt(c.Hash(), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, most)
 	}
+}
+
+// boundAfterlife has the kernel forget what it holds for a client that takes nothing
+// for so long, once the connection is closed. Any goroutine.
+func boundAfterlife(c *nbio.Conn, d time.Duration) {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); !closed {
+		_ = unix.SetsockoptInt(c.Hash(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	}
+}
+
+// acknowledged returns how many bytes the client has acknowledged since the connection
+// began, and how many the kernel holds that it has not; nothing when the connection is
+// closed. Any goroutine.
+func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
+	held = inKernel(c) // first: what is acknowledged between the two is counted later
+	c.Lock()           // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); closed {
+		return 0, 0
+	}
+	info, err := unix.GetsockoptTCPInfo(c.Hash(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, held
+	}
+	return info.Bytes_acked, held
 }
 
 // inKernel returns how many bytes the kernel holds that the client has not

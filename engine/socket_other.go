@@ -2,7 +2,11 @@
 
 package engine
 
-import "github.com/lesismal/nbio"
+import (
+	"time"
+
+	"github.com/lesismal/nbio"
+)
 
 // hungUp is not needed: with kqueue nbio closes nothing that is unread.
 func hungUp(*nbio.Conn) bool { return false }
@@ -10,6 +14,12 @@ func hungUp(*nbio.Conn) bool { return false }
 // boundUnsent does nothing: elsewhere no option bounds what a write takes and leaves
 // the window alone.
 func boundUnsent(*nbio.Conn, int) {}
+
+// boundAfterlife does nothing: the system decides how long it goes on sending.
+func boundAfterlife(*nbio.Conn, time.Duration) {}
+
+// acknowledged is not known here: what the system has taken counts as taken.
+func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package wstest
+
+// Vanish fails the test: only Linux has socket filters that need no privileges.
+func (c *Conn) Vanish() {
+	c.t.Helper()
+	c.t.Fatalf("%s: cannot vanish here", c.name)
+}
