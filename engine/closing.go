@@ -50,6 +50,13 @@ func (l *closingList) remove(s *session) {
 	delete(l.at, s)
 }
 
+// size returns how many sessions end. Any goroutine.
+func (l *closingList) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.at)
+}
+
 // due appends the sessions whose moment has come to buf.
 func (l *closingList) due(now int64, buf []*session) []*session {
 	l.mu.Lock()

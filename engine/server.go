@@ -31,6 +31,10 @@ type Options struct {
 	// valid until Sink returns, and not to be changed. Several goroutines call it at
 	// once. Other frames still go to the sockets. nil: sockets only.
 	Sink func(b []byte)
+
+	// Poison, for tests, has buffers overwritten as soon as nobody may look at them
+	// any more, so that whoever still does is seen.
+	Poison bool
 }
 
 // Server is the streaming server: listeners, pollers, drainers and channels.
@@ -44,7 +48,7 @@ type Server struct {
 	auth     auth.Authorizer
 	sink     func(b []byte) // see Options
 	epoch    time.Time
-	poison   bool // tests: overwrite buffers that nobody may look at any more
+	poison   bool // see Options
 	cert     *certificate
 	engine   *nbio.Engine
 	handover *handover
@@ -76,7 +80,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{cfg: cfg, origins: allowed, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, epoch: time.Now(), stop: make(chan struct{})}
+	srv := &Server{cfg: cfg, origins: allowed, version: o.Version, log: o.Log, filter: o.Filter, auth: o.Auth, sink: o.Sink, poison: o.Poison, epoch: time.Now(), stop: make(chan struct{})}
 	srv.places.limit = int64(cfg.MaxConnections)
 	srv.short.log, srv.short.now = o.Log, srv.now
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}

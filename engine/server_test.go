@@ -93,21 +93,12 @@ func (s *testServer) shutdown() {
 // wantNothingLeft fails unless no session, channel or address is left.
 func (s *testServer) wantNothingLeft() {
 	s.t.Helper()
-	eventually(s.t, "every session is closed", func() bool { return s.roster.size() == 0 })
-	eventually(s.t, "no session is closing", func() bool { return s.closings() == 0 })
-	eventually(s.t, "no stream is under way", func() bool { return s.streams.Load() == 0 })
-	eventually(s.t, "no channel is left", func() bool { return s.registry.size() == 0 })
-	eventually(s.t, "every address has its places back", func() bool { return s.filter.Open() == 0 })
-	if n := s.places.taken.Load(); n != 0 { // given back with those of the addresses
-		s.t.Errorf("%d places of all connections are taken, and no connection is left", n)
-	}
-	eventually(s.t, "no memory is counted", func() bool { return s.budget.used.Load() == 0 })
-}
-
-func (s *testServer) closings() int {
-	s.closing.mu.Lock()
-	defer s.closing.mu.Unlock()
-	return len(s.closing.at)
+	eventually(s.t, "every session is closed", func() bool { return s.Census().Sessions == 0 })
+	eventually(s.t, "no session is closing", func() bool { return s.Census().Closing == 0 })
+	eventually(s.t, "no stream is under way", func() bool { return s.Census().Streams == 0 })
+	eventually(s.t, "no channel is left", func() bool { return s.Census().Channels == 0 })
+	eventually(s.t, "no memory is counted", func() bool { return s.Census().Memory == 0 })
+	eventually(s.t, "every address has its places back", func() bool { return s.Census() == Census{} })
 }
 
 func (s *testServer) publish(channel, key string, opts ...wstest.Option) *wstest.Conn {

@@ -1,0 +1,29 @@
+package engine
+
+// Census is what a server has under way. Without clients all of it is zero.
+type Census struct {
+	Handshakes int // not answered yet
+	Sessions   int // connections that are upgraded and not closed
+	Closing    int // sessions that are being ended, until they are closed
+	Channels   int // waiting for a publisher, or live
+	Streams    int // publishers that have started and not ended
+	Taken      int // places of MAX_CONNECTIONS
+	Places     int // taken at the filter: see netfilter.Filter.Open
+
+	Memory int64 // bytes that count against MEMORY_LIMIT_MB
+}
+
+// Census counts. The numbers are taken one after the other, so they fit together
+// only where nothing comes or goes. Any goroutine, after Start.
+func (srv *Server) Census() Census {
+	return Census{
+		Handshakes: int(srv.front.shaking.Load()),
+		Sessions:   srv.roster.size(),
+		Closing:    srv.closing.size(),
+		Channels:   srv.registry.size(),
+		Streams:    int(srv.streams.Load()),
+		Taken:      int(srv.places.taken.Load()),
+		Places:     srv.filter.Open(),
+		Memory:     srv.budget.used.Load(),
+	}
+}

@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"testing"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// The census sees each thing that is under way, and nothing once it is over.
+func TestCensus(t *testing.T) {
+	s := newTestServer(t)
+	early, pub := s.receive("other", "key"), s.publish("cam", "key")
+	rec := s.receive("cam", "key", wstest.NoEcho())
+	pub.Send(wstest.Binary, numbered(0, 10))
+	rec.WantPacket(numbered(0, 10))
+	counted := func(want Census) func() bool {
+		return func() bool {
+			c := s.Census()
+			want.Memory = c.Memory
+			return c == want && (c.Memory > 0) == (c.Streams > 0)
+		}
+	}
+	eventually(t, "three clients on two channels are counted", counted(Census{Sessions: 3, Channels: 2, Streams: 1, Places: 3}))
+
+	pub.CloseHandshake(1000)
+	rec.WantClose(1000)
+	rec.SendText("h") // who talks is waited for
+	eventually(t, "the receiver of the stream that has ended is closing", counted(Census{Sessions: 2, Closing: 1, Channels: 1, Places: 2}))
+	rec.Close()
+	early.Close()
+	s.wantNothingLeft()
+}
