@@ -95,6 +95,15 @@ func (c *Coordinator) Messages() []Message {
 	return slices.Clone(c.messages)
 }
 
+// Take is Messages, and forgets them: for tests that run for hours.
+func (c *Coordinator) Take() []Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	messages := c.messages
+	c.messages, c.wanted = nil, nil
+	return messages
+}
+
 // Decide answers every PUBLISH-REQUEST from now on, in order, with what f
 // returns; nil answers none. f runs on the connection's goroutine.
 func (c *Coordinator) Decide(f func(request Message) (streamID string, accept bool)) {
@@ -154,6 +163,17 @@ func (c *Coordinator) Kill(channel, streamID string) {
 
 // Send sends a TEXT frame as it is.
 func (c *Coordinator) Send(raw string) { c.t.Helper(); c.send(websocket.MessageText, raw) }
+
+// SendE is Send for any goroutine.
+func (c *Coordinator) SendE(raw string) error {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn == nil {
+		return errors.New("the coordinator has no link")
+	}
+	return write(conn, websocket.MessageText, raw)
+}
 
 // SendBinary sends a BINARY frame as it is.
 func (c *Coordinator) SendBinary(raw string) { c.t.Helper(); c.send(websocket.MessageBinary, raw) }
