@@ -22,6 +22,8 @@ var wallClock = map[string]string{
 	"engine/upgrade.go upgrade":             "monotonic: a deadline",
 	"engine/proxied.go meet":                "monotonic: a deadline",
 	"engine/pollers_windows.go beforeWrite": "monotonic: a deadline",
+	"engine/accept.go toNBIO":               "monotonic: a deadline",
+	"engine/gate.go say":                    "monotonic: Sub",
 	"engine/tls.go newCertificate":          "a certificate's dates",
 	"engine/tls.go watch":                   "a certificate's dates",
 }

@@ -106,13 +106,37 @@ func (s *session) look(now int64) {
 		return
 	}
 	s.noteProgress(now)
-	if r := s.verdict(now); r != notEnded {
+	r := s.verdict(now)
+	if r == noSignOfLife && s.handed.Load() && unread(s.conn) > 0 {
+		r = notEnded // it lives, and the server is late
+	}
+	if r != notEnded {
 		s.end(r)
 		return
 	}
-	if s.beats++; int(s.beats)%beatEvery == 0 {
-		s.raise(sendBeat)
+	if s.beats++; int(s.beats) < beatEvery {
+		return
 	}
+	if s.unheard(now) {
+		s.postponed++ // it is due again at the next look
+		return
+	}
+	s.beats, s.postponed = 0, 0
+	s.raise(sendBeat)
+}
+
+// unheard reports whether a publisher's heartbeat has to wait until what it sent is
+// read. It may be gone, and its kernel would answer whatever is written to it with a
+// reset, which destroys what is unread, here and there. A poller that comes round to
+// it reads that in a moment; a publisher that sends faster than it is read is seldom
+// heard to the end, so one round of looks is all that its heartbeat waits. Called by
+// the sweep.
+func (s *session) unheard(now int64) bool {
+	if s.kind != publish || !s.handed.Load() || unread(s.conn) == 0 {
+		return false
+	}
+	late := now-s.life.Load() >= int64(rosterShards*sweepEvery)
+	return late || int(s.postponed) < beatEvery
 }
 
 // noteProgress asks the kernel whether a client takes what is written to it. nbio

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -157,4 +158,66 @@ func TestFramesSentAlongWithTheHandshake(t *testing.T) {
 			c.On(t).WantError("Protocol error", 1002)
 		})
 	}
+}
+
+// A publisher sends, closes and is gone, and the poller comes to read it only later
+// than a heartbeat is due: nothing is lost.
+func TestNoHeartbeatToAPublisherThatIsGone(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		wstest.Skip(t, "what is unread is known on Linux only")
+	}
+	s := newTestServer(t)
+	rec := s.receive("cam", "key")
+	pub := s.publish("cam", "key")
+	ps := s.session(pub)
+	pub.Sync()
+	ps.in.mu.Lock()            // the poller is far behind
+	const n, size = 20, 10_000 // more than the poller has read before it waits
+	for i := range n {
+		pub.Send(wstest.Binary, numbered(i, size))
+	}
+	pub.Close()
+	for end := time.Now().Add(patience); unread(ps.conn) == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	for range 3 * beatEvery {
+		ps.look(s.now() + int64(lifeTimeout) + 1)
+	}
+	ps.in.mu.Unlock()
+	for i := range n {
+		rec.WantPacket(numbered(i, size))
+	}
+	rec.WantClose(1000)
+}
+
+// A publisher that is read all the time gets its heartbeats, though it sends faster
+// than it is read.
+func TestAFloodingPublisherGetsHeartbeats(t *testing.T) {
+	s := newTestServer(t)
+	pub := s.publish("cam", "key")
+	ps := s.session(pub)
+	pub.Sync()
+	ps.in.mu.Lock() // so that something is unread at every look
+	pub.Send(wstest.Binary, make([]byte, 100_000))
+	looks := 0
+	for ps.pending.Load() == 0 && ps.postponed <= uint8(beatEvery) && looks < 100 {
+		ps.life.Store(s.now()) // it was read just now
+		before := ps.beats
+		ps.look(s.now())
+		if looks++; before > 0 && ps.beats == 0 {
+			break // it is sent
+		}
+	}
+	ps.in.mu.Unlock()
+	if looks > 2*beatEvery {
+		t.Errorf("no heartbeat in %d looks, wanted one in %d", looks, 2*beatEvery)
+	}
+	for range 3 {
+		if m, err := pub.NextFrame(patience); err != nil || m.Op == wstest.Text {
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Error("no heartbeat came")
 }

@@ -74,7 +74,8 @@ type session struct {
 
 	// Owned by the roster and guarded by its shard's lock.
 	shard, place int32
-	beats        uint8
+	beats        uint8 // looks since the last heartbeat
+	postponed    uint8 // looks for which that was put off
 
 	// Set by the end, before the session is in the closing list, then static.
 	endedAt int64 // Server.now

@@ -59,6 +59,21 @@ func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
 	return info.Bytes_acked, held
 }
 
+// unread returns how many bytes of the client wait to be read, 0 when the connection
+// is closed. Any goroutine.
+func unread(c *nbio.Conn) int {
+	c.Lock() // nbio closes under it: the number is still ours
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); closed {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(c.Hash(), unix.SIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // inKernel returns how many bytes the kernel holds that the client has not
 // acknowledged, 0 when the connection is closed. Any goroutine.
 func inKernel(c *nbio.Conn) int64 {
