@@ -9,9 +9,13 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/lesismal/nbio"
 )
+
+// beginTimeout bounds the wait for the pollers at the start, which take a moment.
+const beginTimeout = 20 * time.Second
 
 // handover gives connections to nbio's pollers.
 //
@@ -32,7 +36,9 @@ type handover struct {
 
 // waker is one poller's wake connection.
 type waker struct {
-	h *handover // static after construction
+	h     *handover     // static after construction
+	begun chan struct{} // static after construction; closed by the first turn
+	first sync.Once     // closes it
 
 	// Guarded by mu, for nbio orders nothing between AddConn and its pollers. rx
 	// and tx do not change from begin to close.
@@ -48,7 +54,7 @@ type waker struct {
 func newHandover(engine *nbio.Engine, pollers int) *handover {
 	h := &handover{engine: engine}
 	for range pollers {
-		h.wakers = append(h.wakers, &waker{h: h, tx: -1})
+		h.wakers = append(h.wakers, &waker{h: h, begun: make(chan struct{}), tx: -1})
 	}
 	return h
 }
@@ -78,6 +84,22 @@ func (h *handover) begin() error {
 		rx.SetSession(w)
 		if _, err := h.engine.AddConn(rx); err != nil {
 			return fmt.Errorf("cannot add a wake connection: %w", err)
+		}
+	}
+	return h.awaitPollers()
+}
+
+// awaitPollers waits until every poller has made a turn. One that begins only after
+// nbio was stopped forgets that it was, and never ends.
+func (h *handover) awaitPollers() error {
+	late := time.NewTimer(beginTimeout)
+	defer late.Stop()
+	for _, w := range h.wakers {
+		w.wake()
+		select {
+		case <-w.begun:
+		case <-late.C:
+			return errors.New("cannot start the pollers: one does not run")
 		}
 	}
 	return nil
@@ -154,6 +176,7 @@ func (w *waker) wake() {
 
 // turn adds what is ready and makes ready what is fresh. Called on the poller.
 func (w *waker) turn() {
+	w.first.Do(func() { close(w.begun) })
 	w.mu.Lock()
 	rx := w.rx
 	w.mu.Unlock()

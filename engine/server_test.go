@@ -33,6 +33,33 @@ type testServer struct {
 	trust   *tls.Config // what a client needs to believe the certificate
 }
 
+// A server that is shut down as soon as it runs ends, whether its pollers have begun or
+// not.
+func TestAServerThatIsShutDownAtOnce(t *testing.T) {
+	procs(t, 8)
+	rounds := 60
+	if raceEnabled {
+		rounds = 20
+	}
+	for range rounds {
+		done := make(chan struct{})
+		s := &testServer{t: t, Server: newServer(t, Config{BindAddress: "127.0.0.1", HTTPPort: wstest.FreePort(t), ReceiverLagMB: 1, MaxMessageMB: 1})}
+		if err := s.Start(); err != nil {
+			t.Log(err) // somebody took the port
+			continue
+		}
+		go func() {
+			defer close(done)
+			s.shutdown()
+		}()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatal("it does not end")
+		}
+	}
+}
+
 // newTestServer starts a server on ports of its own: no limit for an address, a
 // small cache, buffers poisoned. At the test's end it is shut down, and must have
 // nothing left.
