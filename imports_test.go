@@ -13,7 +13,8 @@ import (
 )
 
 // Imports point one way: main → engine → ring, auth, netfilter; those three import
-// nothing of ours. A package may use what stands below it in a folder of its own.
+// nothing of ours, nor do the examples. A package may use what stands below it in a
+// folder of its own.
 // nbio stays in the engine, in few files.
 func TestImportsPointOneWay(t *testing.T) {
 	const module = "ws-stream-server"
@@ -24,6 +25,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"auth":      nil,
 		"netfilter": nil,
 		"bench":     {"engine", "ring", "auth", "netfilter"},
+		"examples":  nil,
 	}
 	nbio := map[string]bool{}
 	read := 0
