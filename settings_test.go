@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -355,18 +356,21 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// README.md's table names every variable once, with the default of its tag.
+// README.md's table names every variable once, with the default of its tag; a number's
+// row says "min to max" as well.
 func TestREADMETable(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := make(map[string]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| ([^|]*?) \\|").FindAllStringSubmatch(string(text), -1) {
+	table, ranges := make(map[string]string), make(map[string][]string)
+	inRow := regexp.MustCompile(`\b\d+ to \d+\b`)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| ([^|]*?) \\|(.*)").FindAllStringSubmatch(string(text), -1) {
 		if _, twice := table[row[1]]; twice {
 			t.Errorf("README.md has %s twice", row[1])
 		}
 		table[row[1]] = strings.Trim(row[2], "`")
+		ranges[row[1]] = inRow.FindAllString(row[3], -1)
 	}
 	for _, v := range all() {
 		def, ok := table[v.name]
@@ -374,6 +378,9 @@ func TestREADMETable(t *testing.T) {
 			t.Errorf("README.md does not have %s", v.name)
 		} else if def != v.shownDefault() {
 			t.Errorf("README.md says the default of %s is %q, the tag %q", v.name, def, v.shownDefault())
+		}
+		if want := fmt.Sprintf("%d to %d", v.min, v.max); v.kind == reflect.Int && !slices.Equal(ranges[v.name], []string{want}) {
+			t.Errorf("README.md says the range of %s is %q, the tags %q", v.name, ranges[v.name], want)
 		}
 		delete(table, v.name)
 	}

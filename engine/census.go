@@ -10,7 +10,7 @@ type Census struct {
 	Taken      int // places of MAX_CONNECTIONS
 	Places     int // taken at the filter: see netfilter.Filter.Open
 
-	Memory int64 // bytes that count against MEMORY_LIMIT_MB
+	Memory int64 // bytes that count against four fifths of MEMORY_LIMIT_MB
 }
 
 // Census counts. The numbers are taken one after the other, so they fit together

@@ -39,10 +39,10 @@
 // no error end the accepting. From a trusted proxy a header of the PROXY protocol may
 // come before that (proxied). front.client finds out who the client is. front.shake
 // checks the request, takes a place of the address, one of all places and a spare
-// descriptor for the hand-over, asks the authorizer, claims or joins the channel;
-// front.upgrade takes the connection from net/http, writes the 101 and gives the
-// socket to nbio by way of handover. Then that goroutine ends: an established
-// connection has none.
+// descriptor for the hand-over, asks the authorizer and claims the channel for a
+// publisher; front.upgrade joins a receiver, takes the connection from net/http, writes
+// the 101 and gives the socket to nbio by way of handover. Then that goroutine ends: an
+// established connection has none.
 //
 // # Goroutines
 //
@@ -106,9 +106,10 @@
 // # Memory
 //
 // budget counts what rings hold, messages that are being put together and what nbio
-// keeps, of all channels together, against MEMORY_LIMIT_MB; its comment says who has
-// to give when it is short. The counts are exact: rings tell of each slab, and a slab
-// that a slow receiver still needs for the packet it has begun counts until it leaves.
+// keeps, of all channels together, against four fifths of MEMORY_LIMIT_MB; its comment
+// says who has to give when it is short. The counts are exact: rings tell of each slab,
+// and a slab that a slow receiver still needs for the packet it has begun counts until
+// it leaves.
 //
 // # Ends
 //
