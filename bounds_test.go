@@ -32,9 +32,6 @@ func silent(t *testing.T, addr, first string) net.Conn {
 	return nc
 }
 
-const openRequest = "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-
 // As many handshakes as allowed are served at a time. Who comes then waits, until one
 // of them is over; who is in notices nothing.
 func TestMaxHandshakes(t *testing.T) {
@@ -83,7 +80,7 @@ func TestShutdownWhileNewcomersWait(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "MAX_HANDSHAKES=1", "HANDSHAKE_TIMEOUT_SECONDS=300")
 	for range 3 {
-		silent(t, s.addr, openRequest)
+		silent(t, s.addr, "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\n")
 	}
 	s.wantLog("MAX_HANDSHAKES")
 	start := time.Now()
@@ -194,15 +191,16 @@ func TestSlowHandshakesDoNotLockOthersOut(t *testing.T) {
 func TestMaxHeader(t *testing.T) {
 	t.Parallel()
 	id := wstest.NewIdentity(t, "one")
+	const path = "/cam/key/receive"
 	for _, kb := range []int{5, 16, 40} {
 		s, _ := startTLS(t, id, fmt.Sprint("MAX_HEADER_KB=", kb))
 		header := func(size int) wstest.Option {
-			rest := size - len(openRequest) - len("X: \r\n\r\n")
-			return wstest.Request(openRequest + "X: " + strings.Repeat("x", rest) + "\r\n\r\n")
+			rest := size - len(wstest.UpgradeRequest(path, "X: "))
+			return wstest.Request(wstest.UpgradeRequest(path, "X: "+strings.Repeat("x", rest)))
 		}
 		line := func(size int) wstest.Option { // all in the request line
-			rest := size - len(openRequest) - len("?\r\n")
-			return wstest.Request(strings.Replace(openRequest, " HTTP", "?"+strings.Repeat("x", rest)+" HTTP", 1) + "\r\n")
+			rest := size - len(wstest.UpgradeRequest(path+"?"))
+			return wstest.Request(wstest.UpgradeRequest(path + "?" + strings.Repeat("x", rest)))
 		}
 		along := wstest.Pipelined(frame{Op: wstest.Ping, Payload: []byte("along")}, frame{Op: wstest.Text, Payload: payload(20_000, 1)})
 		for _, request := range []func(int) wstest.Option{header, line} {
@@ -327,7 +325,7 @@ func TestSlowHandshakesGetIn(t *testing.T) {
 		cfg.ServerName = "127.0.0.1"
 		c := tls.Client(nc, cfg)
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		_, err = io.WriteString(c, openRequest+"\r\n")
+		_, err = io.WriteString(c, wstest.UpgradeRequest("/cam/key/receive"))
 		if err != nil {
 			t.Errorf("TLS: %v", err)
 			return

@@ -247,8 +247,7 @@ func TestMistake11ClientThatLeavesWhileWaiting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = nc.Write([]byte("GET /cam/key/publish HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+		_, _ = io.WriteString(nc, wstest.UpgradeRequest("/cam/key/publish"))
 		m := c.WantMessage("PUBLISH-REQUEST")
 		leave(nc)
 		time.Sleep(200 * time.Millisecond) // the server may or may not notice: both must work
@@ -837,9 +836,7 @@ func TestFramesSentWhileTheCoordinatorThinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = nc.Write(append([]byte("GET /cam/key/publish HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
-		wstest.Bytes(frame{Op: wstest.Binary, Payload: p})...))
+	_, _ = nc.Write(append([]byte(wstest.UpgradeRequest("/cam/key/publish")), wstest.Bytes(frame{Op: wstest.Binary, Payload: p})...))
 	id = c.WantMessage("PUBLISH-REQUEST").Get("Request-ID")
 	_ = nc.Close()
 	c.Accept(id, "cam", "two")

@@ -375,8 +375,7 @@ func TestRefusalsOnAKeptConnection(t *testing.T) {
 func TestUpgradeOfAKeptConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	const upgrade = "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	upgrade := wstest.UpgradeRequest("/cam/key/receive")
 	const page = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 	for _, writes := range [][]string{
 		{page, upgrade + string(wstest.Bytes(frame{Op: wstest.Ping, Payload: []byte("x")}))},

@@ -19,12 +19,6 @@ import (
 // What hostile clients send over HTTP, and what they must not learn or leave behind.
 // Frames are attacked in rfc6455_test.go, TLS in tls_test.go and hostile_tls_test.go.
 
-// upgradeTo is a handshake as bytes.
-func upgradeTo(path string) string {
-	return "GET " + path + " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-}
-
 // wantWholeLog waits until the log has the lines of all requests answered so far.
 func (s *server) wantWholeLog() {
 	s.t.Helper()
@@ -59,7 +53,7 @@ func statuses(t *testing.T, b string) (all []int) {
 func TestRequestsAreNotSmuggled(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	victim := upgradeTo("/smuggled/key/publish")
+	victim := wstest.UpgradeRequest("/smuggled/key/publish")
 	body := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(victim), victim)
 	for _, c := range []struct {
 		name, head, body string
@@ -129,7 +123,7 @@ func TestRequestsAreNotSmuggled(t *testing.T) {
 func TestARequestBehindAnUpgradeIsABrokenFrame(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for i, request := range []string{"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", upgradeTo("/second/key/publish"), "POST / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n\r\n"} {
+	for i, request := range []string{"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", wstest.UpgradeRequest("/second/key/publish"), "POST / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n\r\n"} {
 		for _, kind := range []string{"publish", "receive", "receive-clear-cache", "probe"} {
 			path := fmt.Sprintf("/cam%d-%s/key/%s", i, kind, kind)
 			wantErrorClose(t, wstest.Dial(t, s.addr, path, wstest.PipelinedRaw([]byte(request))), 1002)
@@ -178,7 +172,7 @@ func TestManySlowHeaders(t *testing.T) {
 		}
 		defer func() { _ = nc.Close() }()
 		go func() {
-			request := upgradeTo("/slow/key/receive")
+			request := wstest.UpgradeRequest("/slow/key/receive")
 			if i%3 == 0 {
 				request = "\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + strings.Repeat("x", 1000)
 			}

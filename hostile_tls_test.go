@@ -76,7 +76,7 @@ func TestTLSRenegotiationIsRefused(t *testing.T) {
 		}
 		say("", "Verify return code")
 		if upgrade {
-			say(upgradeTo("/renegotiates/key/receive"), "101 Switching")
+			say(wstest.UpgradeRequest("/renegotiates/key/receive"), "101 Switching")
 			s.wantLog(`msg="session begins" channel=renegotiates`)
 		}
 		say("R\n", "RENEGOTIATING")
@@ -101,7 +101,7 @@ func TestTheWrongPort(t *testing.T) {
 	t.Parallel()
 	id := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, id, "LOG_DEBUG=YES")
-	if answer := s.raw(s.tlsAddr, "127.0.0.1", upgradeTo("/wrong/key/publish")+"\x82\x80xxxx"); !strings.HasPrefix(answer, "HTTP/1.0 400 ") || strings.Count(answer, "HTTP/1") != 1 {
+	if answer := s.raw(s.tlsAddr, "127.0.0.1", wstest.UpgradeRequest("/wrong/key/publish")+"\x82\x80xxxx"); !strings.HasPrefix(answer, "HTTP/1.0 400 ") || strings.Count(answer, "HTTP/1") != 1 {
 		t.Errorf("HTTP on the TLS port: wanted 400, got %q", answer)
 	}
 	nc, err := net.Dial("tcp", s.addr)

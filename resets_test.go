@@ -38,11 +38,6 @@ func (w way) dial(s *server, path string, opts ...wstest.Option) *wstest.Conn {
 	return s.dialSoonAt(w.addr, path, w.options(opts...)...)
 }
 
-func upgradeRequest(path string) string {
-	return "GET " + path + " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-}
-
 // resetting is one round of one moment: a client that comes in by a way, from an
 // address of its own, and goes.
 type resetting struct {
@@ -105,11 +100,11 @@ var resetMoments = []struct {
 		r.way.tls = nil
 		r.say("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"[:1+r.round])
 	}},
-	{"in the middle of the request", func(r resetting) { r.say(upgradeRequest("/gone/key/publish")[:10+r.round*15]) }},
-	{"between a publisher's request and the 101", func(r resetting) { r.say(upgradeRequest("/" + r.gone() + "/key/publish")) }},
+	{"in the middle of the request", func(r resetting) { r.say(wstest.UpgradeRequest("/gone/key/publish")[:10+r.round*15]) }},
+	{"between a publisher's request and the 101", func(r resetting) { r.say(wstest.UpgradeRequest("/" + r.gone() + "/key/publish")) }},
 	{"between a publisher's request and the 101, and a receiver waits", func(r resetting) {
 		watch := r.receive(r.gone(), "key")
-		r.say(upgradeRequest("/" + r.gone() + "/key/publish"))
+		r.say(wstest.UpgradeRequest("/" + r.gone() + "/key/publish"))
 		next := r.dialSoon("/" + r.gone() + "/key/publish")
 		next.Send(wstest.Binary, []byte("next"))
 		if m := watch.Next(); m.Op != wstest.Close { // else the one that was reset had begun
@@ -122,10 +117,10 @@ var resetMoments = []struct {
 		next.Close()
 	}},
 	{"between a receiver's request and the 101", func(r resetting) {
-		r.say(upgradeRequest(one(r, "/live/key/receive", "/gone/key/receive", "/live/wrong/receive")))
+		r.say(wstest.UpgradeRequest(one(r, "/live/key/receive", "/gone/key/receive", "/live/wrong/receive")))
 	}},
 	{"behind packets that came with the request", func(r resetting) {
-		r.say(upgradeRequest("/"+r.gone()+"/key/publish") + string(half()))
+		r.say(wstest.UpgradeRequest("/"+r.gone()+"/key/publish") + string(half()))
 	}},
 	{"right behind a publisher's 101", func(r resetting) { r.open("/" + r.gone() + "/key/publish").Reset() }},
 	{"right behind a receiver's 101", func(r resetting) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -107,7 +106,7 @@ func TestReconnectStorm(t *testing.T) {
 // storm opens n connections that wait for the channel storm, all at once, and fails
 // unless all get in.
 func storm(t *testing.T, addr string, n int) []*net.TCPConn {
-	request := []byte(strings.Replace(openRequest, "/cam/", "/storm/", 1) + "\r\n")
+	request := []byte(wstest.UpgradeRequest("/storm/key/receive"))
 	var mu sync.Mutex
 	var in []*net.TCPConn
 	var wg sync.WaitGroup

@@ -49,7 +49,7 @@ func TestAfterTheEndOfTLSNothingKeepsAConnection(t *testing.T) {
 	trust := s.trust.Clone()
 	trust.ServerName = "127.0.0.1"
 	c := tls.Client(tcp, trust)
-	_, err = io.WriteString(c, "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	_, err = io.WriteString(c, wstest.UpgradeRequest("/cam/key/receive"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +126,7 @@ func TestKeyUpdatesOverTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	say("GET /cam/key/receive HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	say(wstest.UpgradeRequest("/cam/key/receive"))
 	eventually(t, "openssl shows the answer", func() bool { return out.count("101 Switching") == 1 })
 
 	const rounds, each = 5, 200

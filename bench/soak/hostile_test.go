@@ -10,6 +10,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"ws-stream-server/engine/wstest"
 )
 
 // hostile is one life of a client that does not get as far as a WebSocket.
@@ -47,8 +49,7 @@ func (c *client) unlessStopping(err error) error {
 
 // request is a handshake.
 func request(ch *channel, kind string) string {
-	return fmt.Sprintf("GET /%s/%s/%s HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", ch.name, ch.key, kind)
+	return wstest.UpgradeRequest(fmt.Sprintf("/%s/%s/%s", ch.name, ch.key, kind))
 }
 
 // tricks are what hostile clients do.

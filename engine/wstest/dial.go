@@ -245,6 +245,13 @@ func (d *dialer) handshake(tcp *net.TCPConn, addr, path string) (*Conn, *Respons
 	}, resp, nil
 }
 
+// UpgradeRequest returns a complete handshake for a path as bytes, with the empty line
+// at its end, and with more header lines ("Name: value") behind its own.
+func UpgradeRequest(path string, more ...string) string {
+	d := &dialer{method: "GET", proto: "HTTP/1.1", headers: more}
+	return string(d.request("a", path))
+}
+
 func (d *dialer) request(addr, path string) []byte {
 	if d.raw != nil {
 		return append(d.raw[:len(d.raw):len(d.raw)], d.extra...)
