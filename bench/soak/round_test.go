@@ -195,8 +195,8 @@ func newRound(t *testing.T, seed uint64, number int, set setting, b *block, id w
 		cfg := engine.Config{
 			HTTPPort: wstest.FreePort(t), SSLPort: wstest.FreePort(t), BindAddress: "127.0.0.1",
 			SSLCert: cert, SSLKey: key, SSLCheckReloadSeconds: 60, IDMaxLength: 128,
-			GOPCacheSizeMB: set.cacheMB, MaxMessageMB: 1, ReceiverLagMB: set.lagMB, GatherMS: set.gatherMS,
-			MemoryLimitMB: set.memoryMB, LogRequests: true,
+			GOPCacheSizeMB: set.cacheMB, MaxMessageMB: 1, ReceiverLagMB: set.lagMB, GatherMS: set.gatherMS, SendBufferKB: 256,
+			MaxHandshakes: 1024, MaxHeaderKB: 16, HandshakeTimeoutSeconds: 10, MemoryLimitMB: set.memoryMB, LogRequests: true,
 		}
 		r.addr, r.tlsAddr = loopback(cfg.HTTPPort), loopback(cfg.SSLPort)
 		r.srv, err = engine.New(cfg, engine.Options{Version: "soak", Log: slog.New(slog.NewTextHandler(r.log, nil)), Filter: filter, Auth: authorizer, Poison: true})
