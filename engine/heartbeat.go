@@ -148,7 +148,7 @@ func (s *session) unheard(now int64) bool {
 func (s *session) noteProgress(now int64) {
 	silent := now-s.life.Load() >= int64(lifeTimeout/2)
 	if !s.handed.Load() || s.free() && !silent {
-		s.acked = 0
+		s.acked, s.held = 0, 0
 		return
 	}
 	acked, held := acknowledged(s.conn)
@@ -158,16 +158,19 @@ func (s *session) noteProgress(now int64) {
 // noteTaken is told how many bytes the client has acknowledged so far, and how many
 // the kernel holds that it has not. Heartbeats are written too, and no sign of life
 // when they are acknowledged: with nothing held, the last packet's time counts.
-// Called by the sweep.
+// acked is 0 where the system does not tell it (Linux before 4.1, gVisor): then the
+// client has taken something when less waits for it than at the last look. Called by
+// the sweep.
 func (s *session) noteTaken(now int64, acked uint64, held int64) {
+	waits := held + s.unsent.Load()
 	switch {
 	case held == 0:
 		s.took = s.progress.Load()
-	case s.acked != 0 && acked > s.acked:
+	case s.acked != 0 && acked > s.acked, acked == 0 && waits < s.held:
 		s.took = now
 		s.progress.Store(now)
 	}
-	s.acked = acked
+	s.acked, s.held = acked, waits
 }
 
 // verdict decides whether a session has to go because it was silent for too long.

@@ -55,6 +55,7 @@ func TestNoteTaken(t *testing.T) {
 		acked         uint64
 		held          int64
 		took          int
+		unsent        int64
 	}
 	for name, looks := range map[string][]look{
 		"it has everything: the last packet's time counts": {{now: 30, progress: 28, acked: 500, took: 28}},
@@ -71,17 +72,52 @@ func TestNoteTaken(t *testing.T) {
 		"vanished between two looks": {
 			{now: 30, progress: 29, acked: 500, took: 29}, {now: 35, progress: 35, acked: 600, held: 90, took: 35}, {now: 40, progress: 40, acked: 600, held: 90, took: 35},
 		},
+		"acknowledgements are not told: what is held sinks, rises and sinks": {
+			{now: 30, progress: 1, held: 9000}, {now: 35, progress: 1, held: 8999, took: 35}, {now: 40, progress: 40, held: 9500, took: 35}, {now: 45, progress: 40, held: 9400, took: 45},
+		},
+		"not told, and the kernel takes what nbio had": {
+			{now: 30, progress: 30, held: 9000, unsent: 500}, {now: 35, progress: 35, held: 9500}, {now: 40, progress: 35, held: 9400, took: 40},
+		},
+		"not told, vanished, and written to": {
+			{now: 30, progress: 30, held: 90}, {now: 35, progress: 35, held: 900}, {now: 40, progress: 40, held: 9000}, {now: 45, progress: 45, held: 9000},
+		},
+		"told now and then": {
+			{now: 30, progress: 1, acked: 500, held: 9000}, {now: 35, progress: 1, held: 8000, took: 35}, {now: 40, progress: 1, acked: 2500, held: 8000, took: 35}, {now: 45, progress: 1, acked: 2600, held: 8000, took: 45},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := func(s int) int64 { return int64(s) * int64(time.Second) }
 			s := &session{}
 			for _, l := range looks {
 				s.progress.Store(at(l.progress))
+				s.unsent.Store(l.unsent)
 				s.noteTaken(at(l.now), l.acked, l.held)
 				if s.took != at(l.took) {
 					t.Errorf("at %d s it was last known to take something at %v, wanted %d s", l.now, time.Duration(s.took), l.took)
 				}
 			}
 		})
+	}
+}
+
+// A receiver that is always behind lives as long as it takes something, also where the
+// system does not tell what it has acknowledged.
+func TestBehindWithoutNewsOfAcknowledgements(t *testing.T) {
+	s := &session{kind: receive, ch: &Channel{}}
+	now, held := int64(0), int64(100*mib)
+	for range 5 * int(lifeTimeout/(rosterShards*sweepEvery)) {
+		now += int64(rosterShards * sweepEvery)
+		held -= mib
+		s.noteTaken(now, 0, held)
+		if r := s.verdict(now); r != notEnded {
+			t.Fatalf("it is cut after %v for %v", time.Duration(now), r)
+		}
+	}
+	for now-s.took < int64(lifeTimeout) {
+		now += int64(rosterShards * sweepEvery)
+		s.noteTaken(now, 0, held)
+	}
+	if r := s.verdict(now); r != noSignOfLife {
+		t.Errorf("it takes nothing for a minute: the verdict is %v", r)
 	}
 }

@@ -81,10 +81,11 @@ type session struct {
 	endedAt int64 // Server.now
 
 	// Owned by the sweep: what the client had acknowledged when it was last looked at,
-	// in bytes, 0 if that is not known, and when it was last known to take packets
-	// (Server.now). Once it is closing: what it has not taken, in bytes, and since when
-	// it is that much.
+	// in bytes, 0 if that is not known, what nbio and the kernel held for it then, and
+	// when it was last known to take packets (Server.now). Once it is closing: what it
+	// has not taken, in bytes, and since when it is that much.
 	acked           uint64
+	held            int64
 	took            int64
 	kept, keptSince int64
 

@@ -43,8 +43,8 @@ func boundAfterlife(c *nbio.Conn, d time.Duration) {
 }
 
 // acknowledged returns how many bytes the client has acknowledged since the connection
-// began, and how many the kernel holds that it has not; nothing when the connection is
-// closed. Any goroutine.
+// began, 0 if the kernel does not tell, and how many it holds that the client has not;
+// nothing when the connection is closed. Any goroutine.
 func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
 	held = inKernel(c) // first: what is acknowledged between the two is counted later
 	c.Lock()           // nbio closes under it: the number is still ours
