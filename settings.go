@@ -291,9 +291,9 @@ func (r *reading) fill(dir string, target any) error {
 const minSecret = 4
 
 // hide returns another error for one whose line would show a secret that came into
-// the value of another variable: by its name ($CONTROL_SECRET, in the file), or
-// because the file has a quote that is not closed, and the value goes on with the
-// lines after it.
+// the value of another variable: by its name ($CONTROL_SECRET, in the file), because
+// the file has a quote that is not closed, and the value goes on with the lines after
+// it, or because two settings stand on one line.
 func (r *reading) hide(err error) error {
 	for _, v := range r.variables {
 		rest, ok := strings.CutPrefix(err.Error(), v.name)
@@ -305,6 +305,9 @@ func (r *reading) hide(err error) error {
 			return fmt.Errorf("%s is not allowed as it stands in the .env file: a value on one line (perhaps a quote is not closed)", v.name)
 		}
 		for _, s := range r.variables {
+			if s.secret && strings.Contains(strings.ToUpper(raw), s.name) {
+				return fmt.Errorf("%s is not allowed: it has %s in it (perhaps two settings stand on one line)", v.name, s.name)
+			}
 			if secret := r.raw[s.name]; s.secret && len(secret) >= minSecret && strings.Contains(raw, secret) {
 				return fmt.Errorf("%s is not allowed: it has the value of %s in it", v.name, s.name)
 			}

@@ -284,6 +284,11 @@ func TestBadDotEnvIsNamedWithoutItsContent(t *testing.T) {
 		"CONTROL_SECRET=sesame\nCONTROL_BASE_URL=ws://${CONTROL_SECRET}@host\n": "CONTROL_BASE_URL ",
 		"HTTP_PORT=\"80\nCONTROL_SECRET=sesame\nEXTERNAL_IP=\"":                 "HTTP_PORT ",
 		"PLAY_WHITELIST='10.0.0.1,\nCONTROL_SECRET=sesame\n'":                   "PLAY_WHITELIST ",
+		// It stands behind another setting, on its line.
+		"HTTP_PORT=8080 CONTROL_SECRET=sesame":                   "HTTP_PORT ",
+		"ALLOWED_ORIGINS=https://a,CONTROL_SECRET=sesame":        "ALLOWED_ORIGINS ",
+		"CONTROL_BASE_URL=http//host;control_secret: sesame":     "CONTROL_BASE_URL ",
+		"CONTROL_BASE_URL='ws://a:b@host CONTROL_SECRET=sesame'": "CONTROL_BASE_URL ",
 	} {
 		dir := clean(t)
 		dotEnv(t, dir, text)
@@ -386,5 +391,23 @@ func TestREADMETable(t *testing.T) {
 	}
 	for name := range table {
 		t.Errorf("README.md has %s, which is no setting", name)
+	}
+}
+
+// Two settings on one line, in the environment: the secret is in neither's error.
+func TestASecretBehindAnotherSettingIsNotShown(t *testing.T) {
+	for name, value := range map[string]string{
+		"HTTP_PORT":       "8080 CONTROL_SECRET=hunter2",
+		"ALLOWED_ORIGINS": "https://a,CONTROL_SECRET=hunter2",
+		"LOG_DEBUG":       "YES;CONTROL_SECRET:hunter2",
+		"BIND_ADDRESS":    "127.0.0.1 CONTROL_SECRET=hunter2",
+		"PLAY_WHITELIST":  "10.0.0.1,CONTROL_SECRET=hunter2",
+	} {
+		dir := clean(t)
+		t.Setenv(name, value)
+		_, err := loadSettings(dir)
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.HasPrefix(err.Error(), name+" is not allowed: it has CONTROL_SECRET in it") {
+			t.Errorf("%s=%s gives %v", name, value, err)
+		}
 	}
 }
