@@ -79,8 +79,8 @@ func TestTLSCertificateReload(t *testing.T) {
 	s.wantServed(one)
 }
 
-// An expired certificate is no reason to serve nobody: it is used with a warning, at
-// the start and when it comes while the server runs.
+// An expired certificate is no reason to serve nobody: it is used with a warning, but
+// not in the place of a valid one.
 func TestExpiredCertificateIsUsedWithAWarning(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -107,9 +107,13 @@ func TestExpiredCertificateIsUsedWithAWarning(t *testing.T) {
 	s.tlsDial(t, "/cam/key/receive", good).WantPacket([]byte("p"))
 
 	early.Files(t, dir)
-	s.wantLogs(1, "certificate in use is not valid yet")
-	s.wantServed(early)
-	s.wantLogs(1, "certificate in use has expired")
+	s.wantLogs(1, "in the place of a valid certificate: it is not valid yet")
+	s.wantServed(good)
+	old.Files(t, dir)
+	s.wantLogs(1, "in the place of a valid certificate: it has expired")
+	s.wantServed(good)
+	s.tlsDial(t, "/cam/key/receive", good).WantPacket([]byte("p"))
+	s.wantLogs(1, "certificate in use")
 	pub.Send(wstest.Binary, []byte("q"))
 	r.WantPacket([]byte("q"))
 }

@@ -35,8 +35,8 @@ var (
 	strips         = []string{"Unix", "UnixNano", "UnixMilli", "UnixMicro", "AddDate", "Gettimeofday", "ClockGettime", "ModTime"}
 )
 
-// No time of day decides anything but stamps in the log and what is said about
-// certificates: all durations, time-outs and ages come from the monotonic clock, so
+// No time of day decides anything but stamps in the log and how valid
+// certificates are: all durations, time-outs and ages come from the monotonic clock, so
 // that a clock that is set, or jumps, disturbs nobody.
 func TestNoTimeOfDayDecidesAnything(t *testing.T) {
 	found := map[string]bool{}

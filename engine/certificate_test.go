@@ -130,3 +130,46 @@ func TestCertificatesThatAreNotValidNow(t *testing.T) {
 	w.current.Store(&tls.Certificate{}) // a certificate that Go did not parse
 	w.look(now)
 }
+
+// A pair that is not valid now does not take the place of one that is, until its time
+// has come, or the other's is over.
+func TestAnExpiredPairDoesNotReplaceAValidOne(t *testing.T) {
+	now := time.Now()
+	good := wstest.NewIdentity(t, "good for a day")
+	old := wstest.NewIdentityValid(t, "old", now.Add(-48*time.Hour), now.Add(-time.Hour))
+	early := wstest.NewIdentityValid(t, "early", now.Add(2*time.Hour), now.Add(30*time.Hour))
+	late := wstest.NewIdentityValid(t, "late", now.Add(48*time.Hour), now.Add(50*time.Hour))
+	w := newWatched(t, good)
+
+	old.Files(t, w.dir)
+	w.wants(now, good, "ERROR", "the old one stays in use", "it has expired")
+	if err := os.Remove(w.keyFile); err != nil {
+		t.Fatal(err)
+	}
+	w.wants(now, good, "ERROR", "cannot read SSL_KEY")
+	old.Files(t, w.dir)
+	w.wants(now, good, "ERROR", "it has expired")
+	good.Files(t, w.dir)
+	w.wants(now, good, "INFO", "certificate reloaded")
+
+	early.Files(t, w.dir)
+	w.wants(now, good, "ERROR", "the old one stays in use", "it is not valid yet")
+	w.wants(now.Add(3*time.Hour), early, "INFO", "certificate reloaded")
+
+	// Of two that are not valid the newer one is used: it is what the operator wants.
+	now = now.Add(4 * time.Hour)
+	old.Files(t, w.dir)
+	w.wants(now, early, "ERROR", "it has expired")
+	now = now.Add(27 * time.Hour)
+	w.look(now)
+	if log := w.log.String(); !containsAll(log, []string{"certificate reloaded", "WARN", "certificate in use has expired"}) {
+		t.Errorf("wanted the other one in use, with a warning, got:\n%s", log)
+	}
+	w.log.Reset()
+	w.wants(now, old)
+	late.Files(t, w.dir)
+	w.look(now)
+	w.log.Reset()
+	w.wants(now, late)
+	w.wants(now.Add(18*time.Hour), late)
+}

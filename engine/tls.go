@@ -25,8 +25,9 @@ type certificate struct {
 	// cannot be used (nil: they are in use), and what was logged of them last.
 	cert, key []byte
 	unusable  error
-	told      string // the last error; "" when the files are in use
-	expiry    string // what expiredOrEarly said last
+	spare     *tls.Certificate // the files', not in use for its dates; nil: there is none
+	told      string           // the last error; "" when the files are in use
+	expiry    string           // what expiredOrEarly said last
 }
 
 // newCertificate loads a pair of PEM files. One that has expired is used: clients
@@ -34,15 +35,16 @@ type certificate struct {
 // server in any case.
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if _, err := c.load(); err != nil {
+	now := time.Now()
+	if _, err := c.load(now); err != nil {
 		return nil, err
 	}
-	c.warn(time.Now())
+	c.warn(now)
 	return c, nil
 }
 
 // load reads the files, and takes them if they have changed and fit together.
-func (c *certificate) load() (changed bool, err error) {
+func (c *certificate) load(now time.Time) (changed bool, err error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
 		return false, fmt.Errorf("cannot read SSL_CERT: %w", err)
@@ -52,16 +54,30 @@ func (c *certificate) load() (changed bool, err error) {
 		return false, fmt.Errorf("cannot read SSL_KEY: %w", err)
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
+		if c.spare != nil {
+			return c.take(c.spare, now)
+		}
 		return false, c.unusable
 	}
-	c.cert, c.key = cert, key
+	c.cert, c.key, c.spare = cert, key, nil
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		c.unusable = fmt.Errorf("cannot use SSL_CERT and SSL_KEY: %w", err)
 		return false, c.unusable
 	}
-	c.unusable = nil
-	c.current.Store(&pair)
+	return c.take(&pair, now)
+}
+
+// take has a pair used. One that has expired, or is not valid yet, does not take the
+// place of a valid one: it waits until its time has come, or the other's is over.
+func (c *certificate) take(pair *tls.Certificate, now time.Time) (changed bool, err error) {
+	what, current := dates(pair, now), c.current.Load()
+	if what != "" && current != nil && dates(current, now) == "" {
+		c.spare, c.unusable = pair, fmt.Errorf("cannot use SSL_CERT in the place of a valid certificate: it %s", what)
+		return false, c.unusable
+	}
+	c.spare, c.unusable = nil, nil
+	c.current.Store(pair)
 	return true, nil
 }
 
@@ -82,7 +98,7 @@ func (c *certificate) watch(every time.Duration, stop <-chan struct{}) {
 // look takes the files if they have changed. Files that cannot be used are logged
 // once, and the old pair kept. now is the wall clock's, which certificates go by.
 func (c *certificate) look(now time.Time) {
-	changed, err := c.load()
+	changed, err := c.load(now)
 	switch {
 	case err != nil:
 		if c.told != err.Error() {
@@ -101,18 +117,24 @@ func (c *certificate) look(now time.Time) {
 
 // warn logs, once, that clients will not believe the certificate in use.
 func (c *certificate) warn(now time.Time) {
-	leaf := c.current.Load().Leaf
-	if leaf == nil {
-		return // GODEBUG=x509keypairleaf=0
-	}
-	what := expiredOrEarly(leaf, now)
+	pair := c.current.Load()
+	what := dates(pair, now)
 	if what == c.expiry {
 		return
 	}
 	c.expiry = what
 	if what != "" {
+		leaf := pair.Leaf
 		c.log.Warn("certificate in use "+what+", clients will refuse it", "valid_from", leaf.NotBefore, "valid_until", leaf.NotAfter)
 	}
+}
+
+// dates is expiredOrEarly of a pair. Go does not parse it with GODEBUG=x509keypairleaf=0.
+func dates(pair *tls.Certificate, now time.Time) string {
+	if pair.Leaf == nil {
+		return ""
+	}
+	return expiredOrEarly(pair.Leaf, now)
 }
 
 // expiredOrEarly says what is wrong with a certificate's dates; "" if nothing is.
