@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -342,5 +343,36 @@ func TestPingsThatComeWhileSomebodyWrites(t *testing.T) {
 				last = i
 			}
 		})
+	}
+}
+
+// A length in a header is not memory: 50 publishers that declare 64 MiB each and send a
+// few bytes cost less than one of those messages.
+func TestDeclaredLengthsAllocateNothing(t *testing.T) {
+	const n, declared = 50, 64 * mib
+	s := newTestServer(t, func(c *Config) { c.MaxMessageMB, c.ReceiverLagMB = 64, 64 })
+	pubs, sessions := make([]*wstest.Conn, n), make([]*session, n)
+	for i := range pubs {
+		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+		sessions[i] = s.session(pubs[i])
+	}
+	allocated := func() int64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.TotalAlloc)
+	}
+	before := allocated()
+	for _, pub := range pubs {
+		pub.SendRaw(wstest.Bytes(wstest.Frame{Op: wstest.Binary, Payload: []byte("few"), Declare: declared}))
+	}
+	for i, rs := range sessions {
+		eventually(t, fmt.Sprintf("the beginning of message %d is there", i), func() bool { return rs.in.size.Load() > 0 })
+	}
+	// A buffer of the pool may have had a larger message before, of maxPooled at most.
+	if grown := allocated() - before; grown >= declared {
+		t.Errorf("%d declared messages of %d MiB: %d MiB were allocated", n, declared/mib, grown/mib)
+	}
+	if used := s.budget.used.Load(); used >= declared {
+		t.Errorf("%d declared messages of %d MiB: %d MiB are counted", n, declared/mib, used/mib)
 	}
 }
