@@ -13,8 +13,9 @@ import (
 const leastMemory = 64
 
 // MemoryLimit returns the memory that the process is to have, in bytes:
-// MEMORY_LIMIT_MB, or four fifths of what the cgroup allows or the machine has,
-// math.MaxInt64 where that is not known; not more than Go's own limit (GOMEMLIMIT).
+// MEMORY_LIMIT_MB, or four fifths of what the cgroup allows or, if that is less, of
+// what the machine has; math.MaxInt64 where that is not known; not more than Go's own
+// limit (GOMEMLIMIT).
 func (c Config) MemoryLimit() int64 {
 	runtime := debug.SetMemoryLimit(-1) // only asks
 	if c.MemoryLimitMB > 0 {
@@ -23,6 +24,9 @@ func (c Config) MemoryLimit() int64 {
 	n, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
 	if err != nil || n == 0 || n > math.MaxInt64 {
 		return runtime
+	}
+	if machine, err := memlimit.FromSystem(); err == nil && machine > 0 {
+		n = min(n, machine) // a cgroup may allow more than there is
 	}
 	return min(int64(n)/5*4, runtime)
 }
@@ -35,4 +39,15 @@ func (c Config) checkMemory() error {
 		return nil
 	}
 	return fmt.Errorf("MEMORY_LIMIT_MB=%d is too small with MAX_MESSAGE_MB=%d: set MEMORY_LIMIT_MB to %d at least, or to 0", c.MemoryLimitMB, c.MaxMessageMB, least)
+}
+
+// checkMemoryLimit says at the start if MAX_MESSAGE_MB promises too much. Where
+// MEMORY_LIMIT_MB is set that is refused, see checkMemory; but the machine, or
+// GOMEMLIMIT, may have less than that.
+func (srv *Server) checkMemoryLimit() {
+	limit, least := srv.cfg.MemoryLimit(), 4*int64(srv.cfg.MaxMessageMB)*mib
+	if limit < least {
+		srv.log.Warn("there is less memory than a message of MAX_MESSAGE_MB may need: lower it",
+			"MAX_MESSAGE_MB", srv.cfg.MaxMessageMB, "memory_mib", limit/mib, "needed_mib", least/mib)
+	}
 }

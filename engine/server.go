@@ -135,6 +135,7 @@ func (srv *Server) Start() error {
 		return err
 	}
 	srv.checkDescriptors()
+	srv.checkMemoryLimit()
 	srv.startWorkers()
 	srv.front = newFront(srv, listeners)
 	return nil
