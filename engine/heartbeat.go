@@ -75,7 +75,7 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var buf []*session
-	var tidy tidier
+	tidy := newTidier()
 	for shard := 0; ; shard = (shard + 1) % rosterShards {
 		select {
 		case <-tick.C:

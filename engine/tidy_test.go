@@ -5,7 +5,8 @@ import "testing"
 // Memory is given back once a burst of handshakes is over, not in the middle of it,
 // not twice, not for a trickle, and not while there is a stream to carry.
 func TestTidyAfterABurst(t *testing.T) {
-	var tidy tidier
+	released := 0
+	tidy := tidier{release: func() { released++ }}
 	for i, look := range []struct {
 		handshakes, streams int64
 		due                 bool
@@ -16,8 +17,10 @@ func TestTidyAfterABurst(t *testing.T) {
 		{1207 + burst, 0, true}, {1207 + burst, 0, false}, // it is over
 		{4000, 1, false}, {4000, 1, false}, {4000, 1, false}, {4000, 0, true}, {4000, 0, false},
 	} {
-		if due := tidy.due(look.handshakes, look.streams); due != look.due {
-			t.Errorf("look %d, at %d handshakes and %d streams: due is %v", i, look.handshakes, look.streams, due)
+		before := released
+		tidy.look(look.handshakes, look.streams)
+		if n := released - before; n > 1 || (n == 1) != look.due {
+			t.Errorf("look %d, at %d handshakes and %d streams: given back %d times", i, look.handshakes, look.streams, n)
 		}
 	}
 }
