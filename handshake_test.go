@@ -274,14 +274,20 @@ func TestUpgradeWithABodyDoesNotConfuse(t *testing.T) {
 	s.receive("still", "here").Sync()
 }
 
-// Of several reasons to refuse, the first of this order is told: path, upgrade,
-// address, limit per address, limit in total, channel.
+// Of several reasons to refuse, the first of this order is told: path, upgrade, origin,
+// a client that is not known, address, limit per address, limit in total, channel.
 func TestTheOrderOfRefusals(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "PLAY_WHITELIST=127.0.8.1,127.0.8.2", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1", "MAX_CONNECTIONS=2")
+	s := startServer(t, "TRUSTED_PROXIES=127.0.7.1", "ALLOWED_ORIGINS=https://example.org", "PLAY_WHITELIST=127.0.8.1,127.0.8.2", "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=1", "MAX_CONNECTIONS=2")
 	s.publish("cam", "key", wstest.From("127.0.8.1"))
 	noUpgrade := wstest.WithoutHeader("Upgrade")
 	s.refuses(404, "/c*m/key/receive", noUpgrade, wstest.From("127.0.8.9"))
+	foreign, unknown := wstest.Header("Origin", "https://evil.example"), forwarded("for=unknown")
+	s.refuses(426, "/cam/key/receive", noUpgrade, viaProxy, foreign, unknown)
+	if r := s.refuses(403, "/cam/key/receive", viaProxy, foreign, unknown); !strings.Contains(r.Body, "origin") {
+		t.Errorf("a foreign origin and an unknown client: the refusal is %v", r)
+	}
+	s.refuses(400, "/cam/key/receive", viaProxy, unknown) // the proxy is on no list
 	s.refuses(426, "/cam/key/receive", noUpgrade, wstest.From("127.0.8.9"))
 	other := s.publish("other", "key", wstest.From("127.0.8.9"))
 	s.refuses(403, "/cam/key/receive", wstest.From("127.0.8.9"))

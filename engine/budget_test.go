@@ -251,6 +251,7 @@ func TestNoPublisherWithoutMemory(t *testing.T) {
 	if r := wstest.Refused(t, 503, s.addr, "/late/key/publish"); !strings.Contains(r.String(), "short of memory") {
 		t.Errorf("the refusal does not say why: %v", r)
 	}
+	wstest.Refused(t, 403, s.addr, "/live/key/publish") // taken, memory or not
 	r := s.receive("live", "key")
 	r.Next()
 	live.Send(wstest.Binary, numbered(4, 1000))
