@@ -161,6 +161,22 @@ func isTimeout(err error) bool {
 	return ok && ne.Timeout()
 }
 
+// A body that is announced and never comes keeps the connection's place for a moment,
+// not for the time that a request may last.
+func TestBodiesThatNeverComeHoldNoPlace(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "MAX_HANDSHAKES=1", "HANDSHAKE_TIMEOUT_SECONDS=300")
+	for _, body := range []string{"Content-Length: 10", "Content-Length: 200000", "Transfer-Encoding: chunked"} {
+		nc := silent(t, s.addr, "POST /healthz HTTP/1.1\r\nHost: a\r\n"+body+"\r\n\r\n")
+		_ = nc.SetReadDeadline(time.Now().Add(60 * time.Second))
+		b, err := io.ReadAll(nc)
+		if !strings.HasPrefix(string(b), "HTTP/1.1 405 ") || isTimeout(err) {
+			t.Errorf("%s: wanted 405 and the connection's end, got %.40q, %v", body, b, err)
+		}
+		s.receive("cam", "key", wstest.Patience(30*time.Second)).Sync()
+	}
+}
+
 // Clients that are slow with their handshakes hold places no longer than
 // HANDSHAKE_TIMEOUT_SECONDS: whoever comes behind them gets in.
 func TestSlowHandshakesDoNotLockOthersOut(t *testing.T) {

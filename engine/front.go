@@ -19,6 +19,10 @@ const (
 	// answerTimeout bounds the answer to a request; the coordinator has 20 s of it.
 	answerTimeout = 30 * time.Second
 
+	// bodyTimeout is how long a body that nobody wants may come, so that its sender
+	// reads the answer before the connection's end.
+	bodyTimeout = time.Second
+
 	// idleTimeout is how long a connection may wait for its next request.
 	idleTimeout = 60 * time.Second
 
@@ -105,8 +109,10 @@ func (f *front) idle() bool { return f.shaking.Load() == 0 }
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addr, unclear := f.client(r)
 	if r.ContentLength != 0 {
-		// net/http would wait for the body before it answers.
+		// net/http would wait for the body before it answers; and after the answer, to
+		// take it off the connection, as long as a request may last.
 		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 	if t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength); ok {
 		f.shaking.Add(1)
