@@ -207,9 +207,15 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
+	upgrading := false
+	defer func() { // whatever comes in between, a panic too
+		if !upgrading {
+			s.freeSlot()
+		}
+	}()
 	spare, status, text := f.spare()
 	if status != 0 {
-		s.freeSlot()
+		s.freeSlot() // before the answer: who reads it finds the place free
 		return say(status, text)
 	}
 	defer spare.release()
@@ -219,6 +225,7 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 			return say(status, text)
 		}
 	}
+	upgrading = true
 	f.upgrade(w, s, accept, spare)
 	return http.StatusSwitchingProtocols
 }

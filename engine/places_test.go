@@ -1,9 +1,14 @@
 package engine
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"ws-stream-server/auth"
 )
 
 // However many goroutines race, there are never more in than there are places, and
@@ -49,5 +54,33 @@ func TestPlaces(t *testing.T) {
 		if !free.take() {
 			t.Fatal("refused without a limit")
 		}
+	}
+}
+
+// panicking is an authorizer with a fault.
+type panicking struct{ auth.Authorizer }
+
+func (panicking) Authorize(context.Context, auth.Request) (*auth.Grant, error) { panic("a fault") }
+
+// A fault while a publisher is asked about costs no place.
+func TestAPanicWhileAuthorizingGivesThePlacesBack(t *testing.T) {
+	s := newTestServer(t)
+	s.auth = panicking{s.auth}
+	r := httptest.NewRequest(http.MethodGet, "/cam/key/publish", nil)
+	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Sec-WebSocket-Version", "13")
+	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	r.RemoteAddr = "127.0.0.9:1234"
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the authorizer was not asked")
+			}
+		}()
+		s.front.ServeHTTP(httptest.NewRecorder(), r)
+	}()
+	if n, all := s.filter.Open(), s.places.taken.Load(); n != 0 || all != 0 {
+		t.Errorf("%d places of addresses and %d of all are taken, wanted none", n, all)
 	}
 }
