@@ -36,7 +36,7 @@ type Config struct {
 	GatherMS int `env:"GATHER_MS" env-default:"10" min:"0" max:"1000" env-description:"longest rest between two writes to receivers where packets come fast, so that they are written together, in milliseconds; where events come fast a poller waits as long, 2 ms at most, before it reads; 0: neither"`
 
 	MaxConnections          int `env:"MAX_CONNECTIONS" env-default:"0" min:"0" max:"1000000" env-description:"stream connections allowed in total; one beyond gets 503; 0 is no limit"`
-	MaxHandshakes           int `env:"MAX_HANDSHAKES" env-default:"1024" min:"0" max:"1000000" env-description:"connections that are no stream connections yet, allowed at a time: in the handshake, or asking for pages; while there are so many no more is accepted, and who comes waits; 0 is no limit"`
+	MaxHandshakes           int `env:"MAX_HANDSHAKES" env-default:"1024" min:"0" max:"1000000" env-description:"connections that are no stream connections yet, allowed at a time: in the handshake, or asking for pages; while there are so many, who comes waits, 16 times as many at most, and the addresses that wait take turns; 0 is no limit"`
 	MaxHeaderKB             int `env:"MAX_HEADER_KB" env-default:"16" min:"5" max:"1024" env-description:"largest request header with its request line, in KiB"`
 	HandshakeTimeoutSeconds int `env:"HANDSHAKE_TIMEOUT_SECONDS" env-default:"10" min:"1" max:"300" env-description:"time for the TLS handshake and then for the request's header, each, in seconds"`
 

@@ -35,8 +35,8 @@
 // Channel.wake: waking a drainer would cost more.
 //
 // A connection's way: net/http accepts, does the TLS handshake and parses the
-// request, on a goroutine of its own; gate bounds how many are at it, and tireless lets
-// no error end the accepting. From a trusted proxy a header of the PROXY protocol may
+// request, on a goroutine of its own; gate bounds how many are at it, crowd says who is
+// next, and tireless lets no error end the accepting. From a trusted proxy a header of the PROXY protocol may
 // come before that (proxied). front.client finds out who the client is. front.shake
 // checks the request, takes a place of the address, one of all places and a spare
 // descriptor for the hand-over, asks the authorizer and claims the channel for a
@@ -51,7 +51,8 @@
 //   - GOMAXPROCS drainers: groups that are dirty, and sessions that end.
 //   - the keeper: cuts caches when memory is short.
 //   - the sweep: heartbeats, clients that show no life, ends that take too long.
-//   - the certificate's watch, with TLS; net/http's, one for each handshake or page.
+//   - the certificate's watch, with TLS; one that accepts for each listener (door); and
+//     net/http's, one for each handshake or page.
 //   - nbio's goroutine for closed connections: session.closed, one after the other.
 //
 // # Who writes to a socket

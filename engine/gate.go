@@ -1,134 +1,244 @@
 package engine
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
 
 // gate bounds the connections that net/http has: those that are no sessions yet, in
 // TLS's handshake or the request's, waiting for an answer, or kept for the next
-// request. A connection has its place from its acceptance to the upgrade or its end;
-// net/http tells of both by ConnState, each once.
+// request. A connection has its place from the moment in which net/http gets it to the
+// upgrade or its end; net/http tells of both by ConnState, each once.
 //
-// When all places are taken, nobody is refused: no connection is accepted meanwhile,
-// and who comes waits in the kernel's queue. How long is bounded by what bounds the
-// others: HANDSHAKE_TIMEOUT_SECONDS for TLS and for the header, each, and the time of
-// the answer. Connections kept for their next request give their places up to those
-// that wait: else a client could hold a place for ever.
+// When all places are taken, nobody is refused: connections are accepted and wait, and
+// crowd says who is next. How long is bounded by what bounds the others:
+// HANDSHAKE_TIMEOUT_SECONDS for the PROXY protocol's header, for TLS and for the
+// request's header, each, and the time of the answer. Connections kept for their next
+// request give their places up to those that wait: else a client could hold a place for
+// ever.
 type gate struct {
-	limit int          // static; 0: none
-	log   *slog.Logger // static
+	log *slog.Logger // static
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	left    sync.Cond             // a place is free, or the gate is open
-	held    map[net.Conn]struct{} // who has a place
-	kept    map[net.Conn]struct{} // of those, who is between two requests
-	waiting int                   // accept loops that wait for a place
-	open    bool                  // the server goes away: nobody waits any more
-	said    time.Time             // when the log was told last
+	crowd   crowd
+	held    map[net.Conn]*guest // who has a place, by guest.conn
+	kept    map[*guest]struct{} // of those, who is between two requests
+	timer   *time.Timer         // looks whether somebody has to give up a place; nil: none is set
+	said    time.Time           // when the log was told last
+	closing bool                // the server goes away: nobody waits any more
 }
 
 // gateSilence is how long the log is spared a line about a full gate after the last one.
 const gateSilence = time.Minute
 
 func newGate(limit int, log *slog.Logger) *gate {
-	g := &gate{limit: limit, log: log, held: map[net.Conn]struct{}{}, kept: map[net.Conn]struct{}{}}
-	g.left.L = &g.mu
-	return g
-}
-
-// track is what net/http calls when a connection's state changes: http.StateNew on
-// the goroutine that accepts, before it accepts the next one.
-func (g *gate) track(c net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		g.enter(c)
-	case http.StateActive:
-		g.serve(c)
-	case http.StateIdle:
-		g.keep(c)
-	case http.StateHijacked, http.StateClosed:
-		g.leave(c)
+	return &gate{
+		log:   log,
+		crowd: crowd{limit: limit, sources: map[netip.Prefix]*source{}},
+		held:  map[net.Conn]*guest{},
+		kept:  map[*guest]struct{}{},
 	}
 }
 
-// enter gives a connection a place; it waits until one is free.
-func (g *gate) enter(c net.Conn) {
+// change makes a change and does what follows from it. f returns who is hung up by it.
+// Nobody is hung up, and nothing logged, under mu.
+func (g *gate) change(f func() []*guest) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	for g.limit > 0 && len(g.held) >= g.limit && !g.open {
-		g.say()
-		for k := range g.kept {
-			delete(g.kept, k)
-			hangUp(k)
-			break
+	gone := f()
+	more, full := g.settle(time.Now())
+	g.mu.Unlock()
+	for _, guests := range [][]*guest{gone, more} {
+		for _, x := range guests {
+			_ = x.conn.Close() // net/http, if it has the connection, finds out
 		}
-		g.waiting++
-		g.left.Wait()
-		g.waiting--
 	}
-	g.held[c] = struct{}{}
-}
-
-// serve tells that a request has come.
-func (g *gate) serve(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.kept, c)
-}
-
-// keep tells that a request is answered and the next one may come, if nobody waits
-// for the place.
-func (g *gate) keep(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.waiting > 0 {
-		hangUp(c)
-		return
-	}
-	g.kept[c] = struct{}{}
-}
-
-// leave gives a connection's place back.
-func (g *gate) leave(c net.Conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.kept, c)
-	delete(g.held, c)
-	if g.waiting > 0 {
-		g.left.Broadcast()
+	if full {
+		g.log.Warn("MAX_HANDSHAKES connections are in their handshakes: newcomers wait", "limit", g.crowd.limit)
 	}
 }
 
-// close lets everybody pass: the server goes away, and must not wait.
-func (g *gate) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.open = true
-	g.left.Broadcast()
-}
-
-// say tells the log that newcomers wait, once in a while. The caller holds mu.
-func (g *gate) say() {
-	if now := time.Now(); now.Sub(g.said) >= gateSilence {
-		g.said = now
-		g.log.Warn("MAX_HANDSHAKES connections are in their handshakes: newcomers wait", "limit", g.limit)
-	}
-}
-
-// hangUp ends a connection that net/http waits at; net/http finds out and closes it.
-// TLS is not asked to say goodbye: that could block.
-func hangUp(c net.Conn) {
+// settle gives free places to those who wait, and makes room for them where it may. It
+// returns who is hung up for that, and whether the log is to be told that newcomers
+// wait. The caller holds mu.
+func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 	for {
-		outer, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
+		for x := g.crowd.next(now); x != nil; x = g.crowd.next(now) {
+			g.held[x.conn] = x
+			x.door.ready = append(x.door.ready, x.conn)
+			x.door.came.Signal()
 		}
-		c = outer.NetConn()
+		if g.crowd.waiting == 0 {
+			return gone, tell
+		}
+		if now.Sub(g.said) >= gateSilence {
+			g.said, tell = now, true
+		}
+		x := g.anyKept()
+		if x == nil {
+			var in time.Duration
+			if x, in = g.crowd.victim(now); in > 0 && g.timer == nil {
+				g.timer = time.AfterFunc(in, g.look)
+			}
+		}
+		if x == nil {
+			return gone, tell
+		}
+		g.drop(x)
+		gone = append(gone, x)
 	}
-	_ = c.Close()
+}
+
+// look is what the timer does.
+func (g *gate) look() {
+	g.change(func() []*guest {
+		g.timer = nil
+		return nil
+	})
+}
+
+// anyKept returns somebody who is between two requests; nil: there is nobody. The
+// caller holds mu.
+func (g *gate) anyKept() *guest {
+	for x := range g.kept {
+		return x
+	}
+	return nil
+}
+
+// drop takes a guest's place. The caller holds mu.
+func (g *gate) drop(x *guest) {
+	delete(g.kept, x)
+	delete(g.held, x.conn)
+	g.crowd.leave(x)
+}
+
+// arrive takes a connection that was just accepted.
+func (g *gate) arrive(d *door, c net.Conn) {
+	name := sourceName(c.RemoteAddr())
+	g.change(func() []*guest {
+		x := &guest{conn: c, door: d}
+		if g.closing {
+			return []*guest{x}
+		}
+		x.from = g.crowd.sourceOf(name)
+		if out := g.crowd.arrive(x); out != nil {
+			return []*guest{out}
+		}
+		return nil
+	})
+}
+
+// track is what net/http calls when a connection's state changes. Who is not known here
+// any more was hung up.
+func (g *gate) track(c net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		return // has its place already
+	}
+	c = lowest(c)
+	g.change(func() []*guest {
+		x := g.held[c]
+		switch {
+		case x == nil:
+		case state == http.StateActive:
+			delete(g.kept, x)
+			g.crowd.asked(x)
+		case state == http.StateIdle:
+			g.kept[x] = struct{}{}
+		default: // hijacked, closed
+			g.drop(x)
+		}
+		return nil
+	})
+}
+
+// close has nobody wait any more: the server goes away.
+func (g *gate) close() {
+	g.change(func() []*guest {
+		g.closing = true
+		if g.timer != nil {
+			g.timer.Stop()
+		}
+		return g.crowd.clear()
+	})
+}
+
+// door is a listener behind the gate: Accept gives the connections that have a place.
+type door struct {
+	net.Listener // static
+	gate         *gate
+
+	// Guarded by gate.mu.
+	ready  []net.Conn // have a place; oldest first
+	came   sync.Cond  // there is somebody ready, or it is closed
+	closed bool
+}
+
+func newDoor(l net.Listener, g *gate) *door {
+	d := &door{Listener: l, gate: g}
+	d.came.L = &g.mu
+	return d
+}
+
+// run accepts whoever comes, until the listener is closed.
+func (d *door) run() {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			_ = d.Close()
+			return
+		}
+		d.gate.arrive(d, c)
+	}
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	d.gate.mu.Lock()
+	defer d.gate.mu.Unlock()
+	for len(d.ready) == 0 && !d.closed {
+		d.came.Wait()
+	}
+	if d.closed {
+		return nil, net.ErrClosed
+	}
+	c := d.ready[0]
+	d.ready[0] = nil
+	d.ready = d.ready[1:]
+	return c, nil
+}
+
+// Close ends Accept, and hangs up whoever is not accepted yet. All doors are closed at
+// the same time: nobody waits any more at any of them.
+func (d *door) Close() error {
+	err := d.Listener.Close()
+	d.gate.close()
+	d.gate.change(func() (gone []*guest) {
+		d.closed = true
+		for _, c := range d.ready {
+			if x := d.gate.held[c]; x != nil {
+				d.gate.drop(x)
+				gone = append(gone, x)
+			}
+		}
+		d.ready = nil
+		d.came.Broadcast()
+		return gone
+	})
+	return err
+}
+
+// lowest returns the TCP connection below TLS and the PROXY protocol.
+func lowest(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn().(*wire).Conn
+	}
+	if p, ok := c.(*proxied); ok {
+		return p.Conn
+	}
+	return c
 }
