@@ -59,6 +59,40 @@ func crowd(t *testing.T, addr, from string, n int) {
 	connected.Wait()
 }
 
+// Publishers that wait for the coordinator hold up nobody: they have no place among the
+// handshakes. Whatever the answer, the places are as many as before.
+func TestASlowCoordinatorHoldsUpNobodyAtTheFrontDoor(t *testing.T) {
+	t.Parallel()
+	c, s := startCoordinated(t, "MAX_HANDSHAKES=2", "HANDSHAKE_TIMEOUT_SECONDS=300")
+	for range 3 {
+		var waits []*asked
+		var ids []string
+		for _, channel := range []string{"a", "b", "c"} {
+			waits = append(waits, ask(s, "/"+channel+"/key/publish"))
+			ids = append(ids, c.WantMessage("PUBLISH-REQUEST").Get("Request-ID"))
+		}
+		if status, _, _ := s.get("/healthz"); status != 200 {
+			t.Errorf("wanted 200 while publishers wait for the coordinator, got %d", status)
+		}
+		s.receive("cam", "key").Sync()
+		for i, a := range waits {
+			if i == 0 {
+				c.Accept(ids[i], "a", "id-"+ids[i])
+				a.want(t, 101).CloseHandshake(1000)
+				c.WantMessage("PUBLISH-END")
+				continue
+			}
+			c.Deny(ids[i], []string{"a", "b", "c"}[i])
+			a.want(t, 403)
+		}
+	}
+	silent(t, s.addr, "")
+	s.receive("cam", "key").Sync() // there is a second place
+	silent(t, s.addr, "")
+	silent(t, s.addr, "")
+	s.wantLog("MAX_HANDSHAKES") // and no third one
+}
+
 // However many connections one address opens, and opens again, and never says anything:
 // who comes from another one is served, long before the first of them is timed out.
 func TestOneAddressLocksNobodyOut(t *testing.T) {

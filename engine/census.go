@@ -2,6 +2,7 @@ package engine
 
 // Census is what a server has under way. Without clients all of it is zero.
 type Census struct {
+	AtTheDoor  int // connections that net/http has, but publishers that are asked about
 	Handshakes int // not answered yet
 	Sessions   int // connections that are upgraded and not closed
 	Closing    int // sessions that are being ended, until they are closed
@@ -17,6 +18,7 @@ type Census struct {
 // only where nothing comes or goes. Any goroutine, after Start.
 func (srv *Server) Census() Census {
 	return Census{
+		AtTheDoor:  srv.front.gate.size(),
 		Handshakes: int(srv.front.shaking.Load()),
 		Sessions:   srv.roster.size(),
 		Closing:    srv.closing.size(),

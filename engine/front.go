@@ -61,7 +61,7 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 
 		ErrorLog:    slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: withProxied,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withProxied(withConn(ctx, c), c) },
 	}
 	f.http.Protocols = new(http.Protocols)
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
@@ -245,6 +245,7 @@ func (f *front) authorize(ctx context.Context, s *session) (status int, text str
 	if f.srv.budget.closed.Load() {
 		return http.StatusServiceUnavailable, "Service unavailable: the server is short of memory"
 	}
+	f.gate.leave(ctx)
 	grant, err := f.srv.auth.Authorize(ctx, auth.Request{Channel: s.name, Key: s.key, Addr: s.addr.Addr()})
 	switch {
 	case errors.Is(err, auth.ErrDenied):

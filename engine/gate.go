@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -13,7 +14,9 @@ import (
 // gate bounds the connections that net/http has: those that are no sessions yet, in
 // TLS's handshake or the request's, waiting for an answer, or kept for the next
 // request. A connection has its place from the moment in which net/http gets it to the
-// upgrade or its end; net/http tells of both by ConnState, each once.
+// upgrade or its end; net/http tells of both by ConnState, each once. A publisher that
+// waits for the coordinator gives its place up before (leave): it has those of its
+// address and of MAX_CONNECTIONS, and a slow coordinator must hold up nobody else.
 //
 // When all places are taken, nobody is refused: connections are accepted and wait, and
 // crowd says who is next. How long is bounded by what bounds the others:
@@ -134,8 +137,8 @@ func (g *gate) arrive(d *door, c net.Conn) {
 	})
 }
 
-// track is what net/http calls when a connection's state changes. Who is not known here
-// any more was hung up.
+// track is what net/http calls when a connection's state changes. Who has no place any
+// more was hung up, or has given it up.
 func (g *gate) track(c net.Conn, state http.ConnState) {
 	if state == http.StateNew {
 		return // has its place already
@@ -144,6 +147,8 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 	g.change(func() []*guest {
 		x := g.held[c]
 		switch {
+		case x == nil && state == http.StateIdle:
+			return g.returned(c)
 		case x == nil:
 		case state == http.StateActive:
 			delete(g.kept, x)
@@ -155,6 +160,49 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 		}
 		return nil
 	})
+}
+
+// returned takes back a connection that has given its place up, was refused, and could
+// be kept for its next request: it is, if there is a place. It returns who is hung up.
+// The caller holds mu.
+func (g *gate) returned(c net.Conn) []*guest {
+	x := &guest{conn: c}
+	if g.closing || g.crowd.full() {
+		return []*guest{x}
+	}
+	x.from = g.crowd.sourceOf(sourceName(c.RemoteAddr()))
+	g.crowd.take(x, time.Now())
+	g.held[c], g.kept[x] = x, struct{}{}
+	return nil
+}
+
+// connKey is where a request's context has its connection, as the gate knows it.
+type connKey struct{}
+
+// withConn is part of net/http's ConnContext.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, lowest(c))
+}
+
+// leave gives up the place of a request's connection, if it has one.
+func (g *gate) leave(ctx context.Context) {
+	c, ok := ctx.Value(connKey{}).(net.Conn)
+	if !ok {
+		return
+	}
+	g.change(func() []*guest {
+		if x := g.held[c]; x != nil {
+			g.drop(x)
+		}
+		return nil
+	})
+}
+
+// size returns how many places are taken.
+func (g *gate) size() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.crowd.held
 }
 
 // close has nobody wait any more: the server goes away.

@@ -70,7 +70,7 @@ type proxied struct {
 // proxiedKey is where a request's context has its *proxied.
 type proxiedKey struct{}
 
-// withProxied is net/http's ConnContext.
+// withProxied is part of net/http's ConnContext.
 func withProxied(ctx context.Context, c net.Conn) context.Context {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn().(*wire).Conn
