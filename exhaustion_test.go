@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -111,6 +113,37 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	pub.Send(wstest.Binary, numbered(sent, 1000))
 	r.WantPacket(numbered(sent, 1000))
 	eventually(t, 15*time.Second, "every descriptor is given back", func() bool { return s.descriptors() <= before })
+}
+
+// Connections that are kept for their next request take no descriptor from newcomers:
+// they are hung up, and as long as there are too few none is kept.
+func TestKeptConnectionsGiveDescriptorsUp(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "ulimit:64", "GOMAXPROCS=2")
+	pub, r := s.publish("cam", "key"), s.receive("cam", "key")
+	page := func() (closed bool) {
+		nc := silent(t, s.addr, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+		_ = nc.SetReadDeadline(time.Now().Add(30 * time.Second)) // half of what a kept one has
+		resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatalf("wanted an answer, got %v", err)
+		}
+		return resp.Close
+	}
+	kept := 0
+	for ; kept < 100 && !strings.Contains(s.logs(), shortageBegins); kept++ {
+		page()
+	}
+	t.Logf("%d connections kept", kept)
+	s.wantLog(shortageBegins)
+	if closed := page(); !closed && !strings.Contains(s.logs(), shortageEnds) {
+		t.Error("wanted no connection kept while there are too few descriptors")
+	}
+	for range 5 {
+		s.dialSoon("/cam/key/receive", wstest.Patience(30*time.Second)).Sync()
+	}
+	pub.Send(wstest.Binary, []byte("p"))
+	r.WantPacket([]byte("p"))
 }
 
 // alive pings over a connection made by Open, wants the answer, and closes it.

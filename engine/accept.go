@@ -48,8 +48,10 @@ func (l tireless) Accept() (net.Conn, error) {
 // descriptors above all. The log has one line when it begins and one when it is
 // over, however many met it.
 type shortage struct {
-	log *slog.Logger // static
-	now func() int64 // static; Server.now
+	// Static after construction.
+	log     *slog.Logger
+	now     func() int64 // Server.now
+	relieve func()       // gives descriptors back that can be spared; any goroutine; nil: nobody can
 
 	// Atomic.
 	on   atomic.Bool
@@ -59,6 +61,9 @@ type shortage struct {
 // met tells that a newcomer could not be served. Any goroutine.
 func (s *shortage) met(err error) {
 	s.last.Store(s.now())
+	if usedUp(err) && s.relieve != nil {
+		s.relieve()
+	}
 	if s.on.Swap(true) {
 		return
 	}

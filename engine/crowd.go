@@ -126,6 +126,18 @@ func (c *crowd) dropNewest(p *source, n int) []*guest {
 	return gone
 }
 
+// thin halves the queues: each loses the newer ones; where there is one in each, the
+// newest queue goes. It returns who is hung up.
+func (c *crowd) thin() (gone []*guest) {
+	for _, p := range c.turns {
+		gone = append(gone, c.dropNewest(p, len(p.queue)/2)...) // leaves one at least
+	}
+	if n := len(c.turns); gone == nil && n > 0 {
+		gone = c.dropNewest(c.turns[n-1], 1)
+	}
+	return gone
+}
+
 // clear has nobody wait any more, and returns who did.
 func (c *crowd) clear() (gone []*guest) {
 	for len(c.turns) > 0 {

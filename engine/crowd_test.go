@@ -32,6 +32,7 @@ func newCrowdScript(t *testing.T, limit int) *crowdScript {
 //	!a1   a1 sends a request
 //	-a1   a1 leaves its place
 //	out   who has to give up a place, and gives it up; or in how long somebody may have to
+//	thin  who is hung up so that fewer wait
 //	1s    time passes
 func (s *crowdScript) play(word string) string {
 	switch name := word[1:]; {
@@ -44,6 +45,12 @@ func (s *crowdScript) play(word string) string {
 		}
 		s.c.leave(g)
 		return s.names[g]
+	case word == "thin":
+		var gone []string
+		for _, g := range s.c.thin() {
+			gone = append(gone, s.names[g])
+		}
+		return strings.Join(gone, ",")
 	case word[0] == '+':
 		addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, name[0])}
 		g := &guest{from: s.c.sourceOf(sourceName(addr))}
@@ -85,6 +92,7 @@ func TestWhoIsNextAtTheFrontDoor(t *testing.T) {
 		{"one place", 1, "+a1 next=a1 +b1 out=1s 1s out=a1 next=b1"},
 		{"too many wait: the newest of the longest queue goes", 1, "+a1 next=a1 " + arrivals("a", 2, 16) + "+b1=a17 +b2=a16"},
 		{"too many wait: the newcomer, where queues are as long", 1, "+a1 next=a1 " + arrivals("bcdefghijklmnopq", 1, 1) + "+r1=r1 +b2=b2"},
+		{"fewer may wait: the newer halves of the queues go", 1, "thin= +a1 next=a1 thin= +a2 +a3 +b1 +a4 +a5 +b2 +b3 +c1 thin=a4,a5,b3 thin=a3,b2 thin=c1 thin=b1 thin=a2 thin="},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newCrowdScript(t, c.limit)

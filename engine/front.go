@@ -47,6 +47,7 @@ type front struct {
 func newFront(srv *Server, listeners []net.Listener) *front {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &front{srv: srv, cancel: cancel, gate: newGate(srv.cfg.MaxHandshakes, srv.log)}
+	srv.short.relieve = f.gate.relieve
 	handshake := time.Duration(srv.cfg.HandshakeTimeoutSeconds) * time.Second
 	f.http = &http.Server{
 		Handler:           f,
@@ -113,6 +114,9 @@ func (f *front) idle() bool { return f.shaking.Load() == 0 }
 // ServeHTTP answers one request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	addr, unclear := f.client(r)
+	if f.srv.short.on.Load() {
+		w.Header().Set("Connection", "close") // a kept connection would keep its descriptor
+	}
 	if r.ContentLength != 0 {
 		// net/http would wait for the body before it answers; and after the answer, to
 		// take it off the connection, as long as a request may last.

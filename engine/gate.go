@@ -198,6 +198,29 @@ func (g *gate) leave(ctx context.Context) {
 	})
 }
 
+// relievedKept is how many connections that are kept are hung up at once for want of
+// descriptors: a newcomer needs its own and the spare one.
+const relievedKept = 2
+
+// relieve hangs up those who can be spared when descriptors are used up: connections
+// that are kept for their next request, else some of those that wait.
+func (g *gate) relieve() {
+	g.change(func() (gone []*guest) {
+		for range relievedKept {
+			x := g.anyKept()
+			if x == nil {
+				break
+			}
+			g.drop(x)
+			gone = append(gone, x)
+		}
+		if gone == nil {
+			gone = g.crowd.thin()
+		}
+		return gone
+	})
+}
+
 // size returns how many places are taken.
 func (g *gate) size() int {
 	g.mu.Lock()
