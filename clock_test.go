@@ -23,7 +23,9 @@ var wallClock = map[string]string{
 	"engine/proxied.go meet":                "monotonic: a deadline",
 	"engine/pollers_windows.go beforeWrite": "monotonic: a deadline",
 	"engine/accept.go toNBIO":               "monotonic: a deadline",
-	"engine/gate.go say":                    "monotonic: Sub",
+	"engine/gate.go change":                 "monotonic: Sub",
+	"engine/gate.go returned":               "monotonic: Sub",
+	"engine/front.go ServeHTTP":             "monotonic: a deadline",
 	"engine/tls.go newCertificate":          "a certificate's dates",
 	"engine/tls.go watch":                   "a certificate's dates",
 }
