@@ -99,8 +99,8 @@ func (p *publisher) refused(resp *wstest.Response, err error, denied, alone bool
 	switch {
 	case p.round.model.stopping.Load():
 		return nil
-	case err != nil && p.sent > 0 && denied:
-		return nil // a refusal may be lost behind what was sent along
+	case err != nil && p.sent > 0 && (denied || p.s.cutShort.Load()):
+		return nil // a refusal (403, or 503 for the link) may be lost behind what was sent along
 	case err != nil:
 		return wrongf("no answer to a handshake: %v", err)
 	case resp.Status == 429:
