@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f != nil && !given("test.parallel") && !given("test.fuzz") {
-		_ = f.Value.Set("10") // most of these tests wait most of the time
+		_ = f.Value.Set("24") // most of these tests wait most of the time, some for their turn (heavy)
 	}
 	os.Exit(m.Run())
 }
