@@ -192,7 +192,8 @@ func (ch *Channel) wakeNow() {
 }
 
 // end ends the publisher's part: what was published stays for the receivers, the
-// coordinator is told, and the name becomes free, in this order. Called once, by
+// coordinator is told, the name becomes free, and the receivers may come to the end,
+// in this order. Called once, by
 // the publisher's end.
 func (ch *Channel) end(s *session) {
 	ch.mu.Lock() // after this, start sees that the publisher is ending
@@ -200,7 +201,7 @@ func (ch *Channel) end(s *session) {
 	ch.mu.Unlock()
 	if r != nil {
 		s.in.mu.Lock() // excludes the poller: no packet is published after this
-		r.End()
+		s.in.over = true
 		s.dropMessage()
 		s.in.mu.Unlock()
 		ch.srv.streams.Add(-1)
@@ -217,6 +218,11 @@ func (ch *Channel) end(s *session) {
 		return true
 	})
 	if r != nil {
+		// Only now, when the name is free: a receiver that is told the end and comes back
+		// at once must not find this stream again.
+		s.in.mu.Lock()
+		r.End()
+		s.in.mu.Unlock()
 		ch.srv.budget.hasEnded(ch)
 	}
 	ch.wakeNow() // this may be the goroutine for all closed connections

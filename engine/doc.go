@@ -121,7 +121,8 @@
 // session.closed runs once, whatever happened, and gives everything back.
 //
 // When a publisher ends, Channel.end first makes sure that no packet follows, then
-// tells the authorizer, then frees the name. Receivers stay with the ring until
+// tells the authorizer, then frees the name, then lets receivers come to the end: one
+// that comes back at once does not find the stream again. Receivers stay with the ring until
 // they have its last packet; the next publisher gets a new Channel.
 //
 // # Locks

@@ -116,7 +116,7 @@ func answerTo(code uint16) uint16 {
 // holds in.mu.
 func (s *session) publish(p *frame.Piece) {
 	r := s.ring
-	if r == nil || r.Ended() {
+	if r == nil || s.in.over {
 		return // ended by someone else, before its start or between two frames: dropped
 	}
 	// Fast path: the whole message.

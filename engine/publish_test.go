@@ -221,3 +221,20 @@ func TestAFloodingPublisherGetsHeartbeats(t *testing.T) {
 	}
 	t.Error("no heartbeat came")
 }
+
+// A receiver is told the end of a stream only when the channel's name is free: else one
+// that comes back at once could be given the same stream again.
+func TestTheNameIsFreeBeforeReceiversAreToldTheEnd(t *testing.T) {
+	s := newTestServer(t)
+	pub := s.publish("cam", "key")
+	rec := s.receive("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	rec.WantPacket(numbered(0, 1000))
+	ps := s.session(pub)
+	s.registry.mu.Lock() // the name cannot become free
+	pub.Close()
+	eventually(t, "the publisher is ending", func() bool { return ps.ending.Load() != 0 })
+	rec.WantNothing(200 * time.Millisecond)
+	s.registry.mu.Unlock()
+	rec.WantClose(1000)
+}

@@ -112,6 +112,7 @@ type inbound struct {
 	dec  frame.Decoder
 	msg  *bytebufferpool.ByteBuffer // a message that is being put together
 	size atomic.Int64               // what msg takes, in bytes; stored under mu, read by any goroutine
+	over bool                       // nothing is published any more
 	deaf bool                       // the session ends, or a violation was found: the rest is discarded
 }
 
