@@ -232,9 +232,16 @@ func TestTheNameIsFreeBeforeReceiversAreToldTheEnd(t *testing.T) {
 	rec.WantPacket(numbered(0, 1000))
 	ps := s.session(pub)
 	s.registry.mu.Lock() // the name cannot become free
+	unlock := sync.OnceFunc(s.registry.mu.Unlock)
+	defer unlock()
 	pub.Close()
-	eventually(t, "the publisher is ending", func() bool { return ps.ending.Load() != 0 })
+	eventually(t, "nothing more is published", func() bool {
+		ps.in.mu.Lock()
+		defer ps.in.mu.Unlock()
+		return ps.in.over
+	})
+	s.session(rec).wakeOwner() // a pass comes by just now
 	rec.WantNothing(200 * time.Millisecond)
-	s.registry.mu.Unlock()
+	unlock()
 	rec.WantClose(1000)
 }
