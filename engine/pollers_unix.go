@@ -229,22 +229,27 @@ func writeDirect(c *nbio.Conn, b []byte) (n int) {
 // beforeWrite does nothing: writes never block here.
 func beforeWrite(*nbio.Conn) {}
 
+// whileOpen calls f with the number of a connection's descriptor, unless it is closed.
+// nbio closes under the lock that is held meanwhile: the number is ours, and f must not
+// block. Any goroutine.
+func whileOpen(c *nbio.Conn, f func(fd int)) {
+	c.Lock()
+	defer c.Unlock()
+	if closed, _ := c.IsClosed(); !closed {
+		f(c.Hash())
+	}
+}
+
 // forgetUnsent has the kernel forget what it holds for the client when the connection is
 // closed, and send a reset. Any goroutine.
 func forgetUnsent(c *nbio.Conn) {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); !closed {
-		_ = syscall.SetsockoptLinger(c.Hash(), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
-	}
+	whileOpen(c, func(fd int) {
+		_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	})
 }
 
 // shutdownWrite ends the sending side, so that the client sees the end and its own
 // last bytes are still read. Any goroutine.
 func shutdownWrite(c *nbio.Conn) {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); !closed {
-		_ = syscall.Shutdown(c.Hash(), syscall.SHUT_WR)
-	}
+	whileOpen(c, func(fd int) { _ = syscall.Shutdown(fd, syscall.SHUT_WR) })
 }

@@ -51,7 +51,7 @@ func boundAfterlife(*nbio.Conn, time.Duration) {}
 func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // unread is not known here: a heartbeat may go to a publisher that is gone.
-func unread(*nbio.Conn) int { return 0 }
+func unread(*nbio.Conn) int64 { return 0 }
 
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }

@@ -10,15 +10,12 @@ import (
 // hungUp reports whether the client has shut down its sending side: all it will
 // ever send has arrived then. nbio closes such a connection as soon as the event is
 // handled, whatever is unread. Called on the poller.
-func hungUp(c *nbio.Conn) bool {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); closed {
-		return false
-	}
-	p := []unix.PollFd{{Fd: int32(c.Hash()), Events: unix.POLLRDHUP}}
-	n, err := unix.Poll(p, 0)
-	return n > 0 && err == nil
+func hungUp(c *nbio.Conn) (yes bool) {
+	whileOpen(c, func(fd int) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, 0)
+		yes = n > 0 && err == nil
+	})
+	return yes
 }
 
 // boundUnsent bounds what the kernel takes for a client and has not sent yet, in
@@ -35,11 +32,9 @@ func boundUnsent(c *nbio.Conn, most int) {
 // boundAfterlife has the kernel forget what it holds for a client that takes nothing
 // for so long, once the connection is closed. Any goroutine.
 func boundAfterlife(c *nbio.Conn, d time.Duration) {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); !closed {
-		_ = unix.SetsockoptInt(c.Hash(), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
-	}
+	whileOpen(c, func(fd int) {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	})
 }
 
 // acknowledged returns how many bytes the client has acknowledged since the connection
@@ -47,44 +42,34 @@ func boundAfterlife(c *nbio.Conn, d time.Duration) {
 // nothing when the connection is closed. Any goroutine.
 func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
 	held = inKernel(c) // first: what is acknowledged between the two is counted later
-	c.Lock()           // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); closed {
+	open := false
+	whileOpen(c, func(fd int) {
+		open = true
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			acked = info.Bytes_acked
+		}
+	})
+	if !open {
 		return 0, 0
 	}
-	info, err := unix.GetsockoptTCPInfo(c.Hash(), unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return 0, held
-	}
-	return info.Bytes_acked, held
+	return acked, held
 }
 
 // unread returns how many bytes of the client wait to be read, 0 when the connection
 // is closed. Any goroutine.
-func unread(c *nbio.Conn) int {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); closed {
-		return 0
-	}
-	n, err := unix.IoctlGetInt(c.Hash(), unix.SIOCINQ)
-	if err != nil {
-		return 0
-	}
-	return n
-}
+func unread(c *nbio.Conn) int64 { return queued(c, unix.SIOCINQ) }
 
 // inKernel returns how many bytes the kernel holds that the client has not
 // acknowledged, 0 when the connection is closed. Any goroutine.
-func inKernel(c *nbio.Conn) int64 {
-	c.Lock() // nbio closes under it: the number is still ours
-	defer c.Unlock()
-	if closed, _ := c.IsClosed(); closed {
-		return 0
-	}
-	n, err := unix.IoctlGetInt(c.Hash(), unix.SIOCOUTQ)
-	if err != nil {
-		return 0
-	}
-	return int64(n)
+func inKernel(c *nbio.Conn) int64 { return queued(c, unix.SIOCOUTQ) }
+
+// queued asks the kernel for the bytes in one of a socket's queues; 0 when the
+// connection is closed.
+func queued(c *nbio.Conn, queue uint) (n int64) {
+	whileOpen(c, func(fd int) {
+		if bytes, err := unix.IoctlGetInt(fd, queue); err == nil {
+			n = int64(bytes)
+		}
+	})
+	return n
 }

@@ -22,7 +22,7 @@ func boundAfterlife(*nbio.Conn, time.Duration) {}
 func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // unread is not known here: a heartbeat may go to a publisher that is gone.
-func unread(*nbio.Conn) int { return 0 }
+func unread(*nbio.Conn) int64 { return 0 }
 
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.
