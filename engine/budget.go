@@ -79,12 +79,12 @@ func (b *budget) full() int64   { return b.size / 10 * 9 }
 func (b *budget) target() int64 { return b.size / 10 * 8 }
 func (b *budget) roomy() int64  { return b.size / 10 * 7 }
 
-// limit returns how much a ring may hold that holds so much: see ring.Config. Called
-// by the ring's writer.
-func (b *budget) limit(held, configured int64) int64 {
+// limit returns how much the slabs of a ring may have that have so much: see
+// ring.Config. Called by the ring's writer.
+func (b *budget) limit(slabs, configured int64) int64 {
 	limit := min(configured, b.most.Load())
 	if b.used.Load() >= b.size {
-		limit = min(limit, held) // the oldest go for the newest
+		limit = min(limit, slabs) // the oldest go for the newest
 	}
 	return limit
 }

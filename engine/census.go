@@ -8,8 +8,8 @@ type Census struct {
 	Closing    int // sessions that are being ended, until they are closed
 	Channels   int // waiting for a publisher, or live
 	Streams    int // publishers that have started and not ended
-	Taken      int // places of MAX_CONNECTIONS
-	Places     int // taken at the filter: see netfilter.Filter.Open
+	Places     int // taken, of MAX_CONNECTIONS
+	Addressed  int // places of addresses that are taken: see netfilter.Filter.Open
 
 	Memory int64 // bytes that count against four fifths of MEMORY_LIMIT_MB
 }
@@ -24,8 +24,8 @@ func (srv *Server) Census() Census {
 		Closing:    srv.closing.size(),
 		Channels:   srv.registry.size(),
 		Streams:    int(srv.streams.Load()),
-		Taken:      int(srv.places.taken.Load()),
-		Places:     srv.filter.Open(),
+		Places:     int(srv.places.taken.Load()),
+		Addressed:  srv.filter.Open(),
 		Memory:     srv.budget.used.Load(),
 	}
 }

@@ -20,12 +20,12 @@ func TestCensus(t *testing.T) {
 			return c == want && (c.Memory > 0) == (c.Streams > 0)
 		}
 	}
-	eventually(t, "three clients on two channels are counted", counted(Census{Sessions: 3, Channels: 2, Streams: 1, Taken: 3, Places: 3}))
+	eventually(t, "three clients on two channels are counted", counted(Census{Sessions: 3, Channels: 2, Streams: 1, Places: 3, Addressed: 3}))
 
 	pub.CloseHandshake(1000)
 	rec.WantClose(1000)
 	rec.SendText("h") // who talks is waited for
-	eventually(t, "the receiver of the stream that has ended is closing", counted(Census{Sessions: 2, Closing: 1, Channels: 1, Taken: 2, Places: 2}))
+	eventually(t, "the receiver of the stream that has ended is closing", counted(Census{Sessions: 2, Closing: 1, Channels: 1, Places: 2, Addressed: 2}))
 	rec.Close()
 	early.Close()
 	s.wantNothingLeft()

@@ -102,8 +102,8 @@ func (ch *Channel) start(s *session) {
 		Cache:  int64(srv.cfg.GOPCacheSizeMB) * mib,
 		Lag:    int64(srv.cfg.ReceiverLagMB) * mib,
 		Lowest: ch.lowest,
-		Limit: func(held int64) int64 {
-			return srv.budget.limit(held, int64(srv.cfg.GOPCacheSizeMB+srv.cfg.ReceiverLagMB)*mib)
+		Limit: func(slabs int64) int64 {
+			return srv.budget.limit(slabs, int64(srv.cfg.GOPCacheSizeMB+srv.cfg.ReceiverLagMB)*mib)
 		},
 		Account: srv.budget.add,
 		Pin:     srv.budget.pin,
@@ -193,8 +193,7 @@ func (ch *Channel) wakeNow() {
 
 // end ends the publisher's part: what was published stays for the receivers, the
 // coordinator is told, the name becomes free, and the receivers may come to the end,
-// in this order. Called once, by
-// the publisher's end.
+// in this order. Called once, by the publisher's end.
 func (ch *Channel) end(s *session) {
 	ch.mu.Lock() // after this, start sees that the publisher is ending
 	r := ch.ring

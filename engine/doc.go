@@ -36,13 +36,13 @@
 //
 // A connection's way: net/http accepts, does the TLS handshake and parses the
 // request, on a goroutine of its own; gate bounds how many are at it, crowd says who is
-// next, and tireless lets no error end the accepting. From a trusted proxy a header of the PROXY protocol may
-// come before that (proxied). front.client finds out who the client is. front.shake
-// checks the request, takes a place of the address, one of all places and a spare
-// descriptor for the hand-over, asks the authorizer and claims the channel for a
-// publisher; front.upgrade joins a receiver, takes the connection from net/http, writes
-// the 101 and gives the socket to nbio by way of handover. Then that goroutine ends: an
-// established connection has none.
+// next, and tireless lets no error end the accepting. From a trusted proxy a header of
+// the PROXY protocol may come before that (proxied). front.client finds out who the
+// client is. front.shake checks the request, takes a place of the address, one of all
+// places and a spare descriptor for the hand-over, asks the authorizer and claims the
+// channel for a publisher; front.upgrade joins a receiver, takes the connection from
+// net/http, writes the 101 and gives the socket to nbio by way of handover. Then that
+// goroutine ends: an established connection has none.
 //
 // # Goroutines
 //
@@ -122,8 +122,8 @@
 //
 // When a publisher ends, Channel.end first makes sure that no packet follows, then
 // tells the authorizer, then frees the name, then lets receivers come to the end: one
-// that comes back at once does not find the stream again. Receivers stay with the ring until
-// they have its last packet; the next publisher gets a new Channel.
+// that comes back at once does not find the stream again. Receivers stay with the ring
+// until they have its last packet; the next publisher gets a new Channel.
 //
 // # Locks
 //

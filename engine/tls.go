@@ -25,7 +25,7 @@ type certificate struct {
 	// cannot be used (nil: they are in use), and what was logged of them last.
 	cert, key []byte
 	unusable  error
-	spare     *tls.Certificate // the files', not in use for its dates; nil: there is none
+	waiting   *tls.Certificate // the files', not in use for its dates; nil: there is none
 	told      string           // the last error; "" when the files are in use
 	expiry    string           // what expiredOrEarly said last
 }
@@ -54,12 +54,12 @@ func (c *certificate) load(now time.Time) (changed bool, err error) {
 		return false, fmt.Errorf("cannot read SSL_KEY: %w", err)
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
-		if c.spare != nil {
-			return c.take(c.spare, now)
+		if c.waiting != nil {
+			return c.take(c.waiting, now)
 		}
 		return false, c.unusable
 	}
-	c.cert, c.key, c.spare = cert, key, nil
+	c.cert, c.key, c.waiting = cert, key, nil
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		c.unusable = fmt.Errorf("cannot use SSL_CERT and SSL_KEY: %w", err)
@@ -73,10 +73,10 @@ func (c *certificate) load(now time.Time) (changed bool, err error) {
 func (c *certificate) take(pair *tls.Certificate, now time.Time) (changed bool, err error) {
 	what, current := dates(pair, now), c.current.Load()
 	if what != "" && current != nil && dates(current, now) == "" {
-		c.spare, c.unusable = pair, fmt.Errorf("cannot use SSL_CERT in the place of a valid certificate: it %s", what)
+		c.waiting, c.unusable = pair, fmt.Errorf("cannot use SSL_CERT in the place of a valid certificate: it %s", what)
 		return false, c.unusable
 	}
-	c.spare, c.unusable = nil, nil
+	c.waiting, c.unusable = nil, nil
 	c.current.Store(pair)
 	return true, nil
 }
