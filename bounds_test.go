@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,14 +82,7 @@ func TestShutdownWhileNewcomersWait(t *testing.T) {
 		silent(t, s.addr, "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\n")
 	}
 	s.wantLog("MAX_HANDSHAKES")
-	start := time.Now()
-	s.signal(syscall.SIGTERM)
-	if code := s.wait(15 * time.Second); code != 0 {
-		t.Errorf("wanted exit code 0, got %d", code)
-	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("wanted the end within 10 s, got %v", d)
-	}
+	s.wantStop(10 * time.Second)
 }
 
 // Connections that are kept between two requests make room, those that ask again and

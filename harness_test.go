@@ -245,6 +245,15 @@ func (s *server) wait(d time.Duration) int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
+// wantStop sends SIGTERM and fails unless the server ends within d, in order.
+func (s *server) wantStop(d time.Duration) {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	if code := s.wait(d); code != 0 {
+		s.t.Errorf("wanted exit code 0, got %d", code)
+	}
+}
+
 // stop is the end of every test.
 func (s *server) stop() {
 	if !s.expects {

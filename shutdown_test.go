@@ -136,14 +136,7 @@ func TestNoNewClientsDuringShutdown(t *testing.T) {
 func TestIdleServerStopsQuickly(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	start := time.Now()
-	s.signal(syscall.SIGTERM)
-	if code := s.wait(10 * time.Second); code != 0 {
-		t.Errorf("wanted exit code 0, got %d", code)
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("wanted an idle server to stop at once, got %v", d)
-	}
+	s.wantStop(3 * time.Second)
 }
 
 func TestShutdownTellsTheCoordinator(t *testing.T) {
