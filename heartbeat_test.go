@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +53,7 @@ func outlive(c *wstest.Conn, d, pace time.Duration, act func() error) (lived tim
 	return time.Since(start), last, false
 }
 
+// Every client gets TEXT `h` and a ping, one that asked for pings a ping only.
 func TestHeartbeats(t *testing.T) {
 	t.Parallel()
 	slow(t)
@@ -59,33 +61,87 @@ func TestHeartbeats(t *testing.T) {
 	live := s.publish("live", "key")
 	live.Send(wstest.Binary, []byte("p"))
 	var wg sync.WaitGroup
-	for _, path := range []string{"/live/key/receive", "/idle/key/receive", "/idle/key/receive-clear-cache", "/idle/key/probe", "/pub/key/publish"} {
+	for _, path := range []string{
+		"/live/key/receive", "/idle/key/receive", "/idle/key/receive-clear-cache", "/idle/key/probe", "/pub/key/publish",
+		"/live/key/receive?heartbeat=text",
+		"/live/key/receive?heartbeat=ping", "/idle/key/receive-clear-cache?heartbeat=ping", "/idle/key/probe?heartbeat=ping",
+		"/quiet/key/publish?heartbeat=ping",
+	} {
 		c := wstest.Dial(t, s.addr, path)
+		_, pingsOnly := strings.CutSuffix(path, "=ping")
+		beat := func(m wstest.Msg) bool { return m.Op == wstest.Text && string(m.Payload) == "h" }
+		if pingsOnly {
+			beat = func(m wstest.Msg) bool { return m.Op == wstest.Ping }
+		}
 		wg.Go(func() {
 			last := time.Now()
 			for range 2 {
 				for {
 					m, err := c.NextFrame(30 * time.Second)
 					if err != nil {
-						t.Errorf("%s: wanted `h` about every 20 s, got %v after %v", path, err, time.Since(last))
+						t.Errorf("%s: wanted a heartbeat about every 20 s, got %v after %v", path, err, time.Since(last))
 						return
 					}
-					if m.Op == wstest.Text {
-						if string(m.Payload) != "h" {
-							t.Errorf("%s: wanted `h`, got %v", path, m)
-						}
+					if beat(m) {
 						break
+					}
+					if m.Op == wstest.Text {
+						t.Errorf("%s: wanted the client's own kind of heartbeat, got %v", path, m)
 					}
 				}
 				// The first may come at any moment of the server's round.
 				if d := time.Since(last); d > 26*time.Second {
-					t.Errorf("%s: wanted `h` about every 20 s, got it after %v", path, d)
+					t.Errorf("%s: wanted a heartbeat about every 20 s, got it after %v", path, d)
 				}
 				last = time.Now()
+			}
+			if !pingsOnly && c.Pings() == 0 {
+				t.Errorf("%s: wanted pings beside the TEXT, got none", path)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// Who asked for pings only is told everything by the close frame.
+func TestNoTextForClientsThatAskForPings(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	const ping = "?x=y&heartbeat=ping&%zz"
+	pub := wstest.Dial(t, s.addr, "/cam/key/publish"+ping)
+	pub.Send(wstest.Binary, []byte("p"))
+	r := wstest.Dial(t, s.addr, "/cam/key/receive"+ping)
+	r.WantPacket([]byte("p"))
+	p := wstest.Dial(t, s.addr, "/cam/key/probe"+ping)
+	p.WantPacket([]byte("p"))
+	p.WantClose(1000)
+	for _, kind := range []string{"receive", "receive-clear-cache", "probe"} {
+		c := wstest.Dial(t, s.addr, "/cam/wrong/"+kind+ping)
+		if why := c.WantClose(1008); why != "invalid streaming key" {
+			t.Errorf("%s: wanted the close frame to say why, got %q", kind, why)
+		}
+		c.WantEOF()
+	}
+	pub.SendText("\xff") // the publisher errs
+	if why := pub.WantClose(1007); why != "invalid UTF-8" {
+		t.Errorf("wanted the close frame to say why, got %q", why)
+	}
+	r.WantClose(1000)
+
+	s.receive("cam", "key").Sync() // as before
+	wstest.Dial(t, s.addr, "/cam/key/receive?heartbeat=text").Sync()
+	for _, query := range []string{
+		"heartbeat", "heartbeat=", "heartbeat=PING", "heartbeat=pong", "heartbeat=%zz", "heartbeat=ping;", "heartbeat=+ping", "heartbeat=ping%00",
+		"heartbeat=ping&heartbeat=ping", "heartbeat=text&h%65artbeat=ping",
+	} {
+		for _, kind := range []string{"receive", "publish"} {
+			resp := s.refuses(400, "/cam/key/"+kind+"?"+query)
+			if !strings.Contains(resp.Body, "ping or text") {
+				t.Errorf("%s: wanted to be told what is allowed, got %v", query, resp)
+			}
+		}
+	}
+	s.refuses(404, "/cam/key/play?heartbeat=x") // the path comes first
 }
 
 func TestSilentClientsAreDroppedAfterAMinuteAndNotBefore(t *testing.T) {

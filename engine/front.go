@@ -181,8 +181,8 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 	}, more...)...)
 }
 
-// shake answers a stream's handshake, in this order: the upgrade's headers, the
-// origin, the address, the limit per address, the limit in total, descriptors, the
+// shake answers a stream's handshake, in this order: the upgrade's headers, what
+// the query says of heartbeats, the origin, the address, the limit per address, the limit in total, descriptors, the
 // channel, the coordinator. It returns the status. unclear says why the client's address
 // is not known, nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
@@ -195,6 +195,10 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return say(status, text)
+	}
+	noText, ok := parseHeartbeat(r.URL.RawQuery)
+	if !ok {
+		return say(http.StatusBadRequest, "Bad request: heartbeat is ping or text, and given once")
 	}
 	if f.srv.stopping.Load() {
 		return say(http.StatusServiceUnavailable, "Service unavailable: "+errStopping.Error())
@@ -216,6 +220,7 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
+	s.noText = noText
 	upgrading := false
 	defer func() { // whatever comes in between, a panic too
 		if !upgrading {

@@ -39,6 +39,44 @@ func twinTarget(path string, idMax int) (target, bool) {
 	return target{parts[0], parts[1], k}, ok
 }
 
+// twinHeartbeat reads a query by PROTO.md's words (1.4): whoever names the parameter
+// once, as ping or text, has it so; without it TEXT is sent.
+func twinHeartbeat(query string) (noText, ok bool) {
+	var said []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if n, ok := twinForm(name); ok && n == "heartbeat" {
+			v, _ := twinForm(value) // what cannot be read is neither of the two
+			said = append(said, v)
+		}
+	}
+	switch strings.Join(said, "&") {
+	case "text":
+		return false, true
+	case "ping":
+		return true, true
+	}
+	return false, len(said) == 0
+}
+
+// twinForm decodes a part of a query: a + is a blank, %XX a byte.
+func twinForm(part string) (decoded string, ok bool) {
+	for part != "" {
+		switch {
+		case part[0] == '+':
+			decoded, part = decoded+" ", part[1:]
+		case part[0] != '%':
+			decoded, part = decoded+part[:1], part[1:]
+		case !twinEscape.MatchString(part):
+			return "", false
+		default:
+			c := strings.IndexByte(twinHex, part[1]|0x20)*16 + strings.IndexByte(twinHex, part[2]|0x20)
+			decoded, part = decoded+string([]byte{byte(c)}), part[3:]
+		}
+	}
+	return decoded, true
+}
+
 var (
 	twinEscape = regexp.MustCompile(`^%[0-9A-Fa-f]{2}`)
 	twinKey    = regexp.MustCompile(`^[0-9A-Za-z+/]{22}==$`)
@@ -53,22 +91,29 @@ const (
 	twinLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
 
-// FuzzTarget draws request targets: the path that names a stream is read as its twin
-// reads it, also after it went through net/http's reader of requests.
+// FuzzTarget draws request targets: the path that names a stream, and what the query
+// says of heartbeats, are read as their twins read them, also after they went through
+// net/http's reader of requests.
 func FuzzTarget(f *testing.F) {
 	for _, path := range []string{
 		"/cam/key/publish", "/a/b/receive", "/-/_/receive-clear-cache?x=/y", "/%63am/k%65y/%70robe", "/%2563am/key/receive",
 		"/cam/%6b%2fey/receive", "//key/receive", "/cam/key/receive/", "/./cam/key/receive", "/cam/key/receive%00", "/c%/k/probe",
 		"/cam/key%zz/receive", "/%ff/key/receive", "/\xc3\xa4/key/receive", "/cam/key/receive#x", "/cam/key/probe?#%zz", "cam/key/probe",
+		"/cam/key/receive?heartbeat=ping", "/cam/key/receive?a=b&h%65artbeat=%70ing&%zz", "/cam/key/receive?heartbeat=text&heartbeat=text",
+		"/cam/key/receive?heartbeat", "/cam/key/receive?heartbeat=ping;x", "/cam/key/receive?heartbeat=+ping", "/cam/key/receive?heartbeat=%zz&Heartbeat=ping",
 	} {
 		f.Add(path, uint16(3))
 		f.Add(path, uint16(128))
 	}
 	f.Fuzz(func(t *testing.T, uri string, idMax uint16) {
-		path, _, _ := strings.Cut(uri, "?")
+		path, query, _ := strings.Cut(uri, "?")
 		want, ok := twinTarget(path, int(idMax))
 		if got, gotOK := parseTarget(path, int(idMax)); gotOK != ok || gotOK && got != want {
 			t.Fatalf("%q, at most %d: %v %t, want %v %t", path, idMax, got, gotOK, want, ok)
+		}
+		noText, allowed := twinHeartbeat(query)
+		if got, gotOK := parseHeartbeat(query); got != noText || gotOK != allowed {
+			t.Fatalf("%q: %t %t, want %t %t", query, got, gotOK, noText, allowed)
 		}
 		if !strings.HasPrefix(uri, "/") || strings.ContainsFunc(uri, notInALine) {
 			return
@@ -82,6 +127,9 @@ func FuzzTarget(f *testing.F) {
 		}
 		if got, gotOK := parseTarget(r.URL.EscapedPath(), int(idMax)); gotOK != ok || gotOK && got != want {
 			t.Fatalf("%q through net/http: %v %t, want %v %t", uri, got, gotOK, want, ok)
+		}
+		if got, gotOK := parseHeartbeat(r.URL.RawQuery); got != noText || gotOK != allowed {
+			t.Fatalf("%q through net/http: %t %t, want %t %t", uri, got, gotOK, noText, allowed)
 		}
 	})
 }

@@ -54,6 +54,25 @@ func parseTarget(escapedPath string, idMax int) (target, bool) {
 	return target{}, false
 }
 
+// parseHeartbeat reads what a query says of heartbeats: heartbeat=ping asks for pings
+// alone and no TEXT (noText), heartbeat=text for what is usual. Anything else, and a second
+// one, is refused; all other parameters are ignored, broken ones too.
+func parseHeartbeat(query string) (noText, ok bool) {
+	found := false
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if n, err := url.QueryUnescape(name); err != nil || n != "heartbeat" {
+			continue
+		}
+		value, err := url.QueryUnescape(value)
+		if err != nil || found || value != "ping" && value != "text" {
+			return false, false
+		}
+		found, noText = true, value == "ping"
+	}
+	return noText, true
+}
+
 func validID(s string, idMax int) bool {
 	if len(s) == 0 || len(s) > idMax {
 		return false

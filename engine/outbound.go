@@ -13,16 +13,28 @@ const maxPongs = 2 << 10
 // Bits of session.pending.
 const (
 	sendPong  uint32 = 1 << iota
-	sendBeat         // the TEXT message "h" and a ping
+	sendBeat         // the heartbeat
 	sendWire         // TLS has bytes of its own to send
 	sendClose        // the close frame, an "ERROR: …" before it
 )
 
-// beat is the heartbeat: TEXT "h", then an empty ping.
-var beat = []byte{0x81, 1, 'h', 0x89, 0}
+// beat is the heartbeat: TEXT "h", then an empty ping. pingBeat is that of a session
+// that is sent no TEXT.
+var (
+	beat     = []byte{0x81, 1, 'h', 0x89, 0}
+	pingBeat = beat[3:]
+)
 
 // free reports whether nbio has nothing left to write for the session.
 func (s *session) free() bool { return s.unsent.Load() == 0 }
+
+// heartbeat is the session's heartbeat; its bytes are shared and only read.
+func (s *session) heartbeat() []byte {
+	if s.noText {
+		return pingBeat
+	}
+	return beat
+}
 
 // raise has something written at the next frame boundary. Any goroutine.
 func (s *session) raise(bits uint32) {
@@ -66,7 +78,7 @@ func (s *session) flushLocked() bool {
 	case 0: // another holder was faster
 		return true
 	case sendBeat: // Fast path: thousands at a time.
-		s.write(beat)
+		s.write(s.heartbeat())
 		return true
 	}
 	buf := bytebufferpool.Get()
@@ -77,7 +89,7 @@ func (s *session) flushLocked() bool {
 		}
 	}
 	if bits&sendBeat != 0 {
-		buf.B = append(buf.B, beat...)
+		buf.B = append(buf.B, s.heartbeat()...)
 	}
 	if bits&sendClose != 0 {
 		buf.B = s.appendClose(buf.B)
@@ -91,7 +103,7 @@ func (s *session) flushLocked() bool {
 func (s *session) appendClose(b []byte) []byte {
 	how := closings[s.reason()]
 	code := uint16(s.ending.Load() >> 16)
-	if how.fault != "" {
+	if how.fault != "" && !s.noText {
 		b = frame.AppendFrame(b, frame.Text, []byte("ERROR: "+how.fault))
 	}
 	if code == 0 {

@@ -33,8 +33,9 @@ type session struct {
 	halfClosed bool // the sending side is shut down
 
 	// Static after construction.
-	kind kind
-	srv  *Server
+	kind   kind
+	noText bool // the client takes every message for media: it is sent no TEXT
+	srv    *Server
 
 	// Atomic. skipped is set by a pass that found the socket taken: whoever frees it
 	// wakes the group. unsent is what nbio was given and the kernel has not taken; the

@@ -47,7 +47,7 @@ func run(ctx context.Context, url string, in io.Reader, out io.Writer) error {
 	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1) // a packet may be as large as its publisher made it
 	go heartbeats(ctx, c)
-	if strings.HasSuffix(url, "/publish") {
+	if path, _, _ := strings.Cut(url, "?"); strings.HasSuffix(path, "/publish") {
 		go publish(ctx, c, in)
 	}
 	err = receive(ctx, c, out)

@@ -27,7 +27,7 @@ func TestWscatCarriesAStream(t *testing.T) {
 	in, input := io.Pipe()
 	output, out := io.Pipe()
 	ended := make(chan error, 2)
-	go func() { ended <- run(ctx, url+"/publish", in, nil) }()
+	go func() { ended <- run(ctx, url+"/publish?heartbeat=ping", in, nil) }()
 	go func() {
 		err := run(ctx, url+"/receive", nil, out)
 		_ = out.CloseWithError(err) // nil: the end of the output
