@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,7 +11,6 @@ import (
 	"unicode"
 
 	"github.com/ilyakaznacheev/cleanenv"
-	"github.com/joho/godotenv"
 
 	"ws-stream-server/auth"
 	"ws-stream-server/engine"
@@ -63,50 +60,6 @@ func loadSettings(dir string) (settings, error) {
 		}
 	}
 	return s, nil
-}
-
-// usage writes the help: every variable with its default, bounds and meaning.
-func usage(w io.Writer) {
-	var b strings.Builder
-	b.WriteString(`ws-stream-server relays live media over WebSocket.
-
-Usage: ws-stream-server [-h | -version]
-
-Settings are environment variables. A file named .env in the working directory is
-read first, and the environment wins. An empty value means the default. Booleans
-are YES or NO; lists are separated by commas.
-
-`)
-	for _, v := range variablesOf(reflect.TypeFor[settings]()) {
-		fmt.Fprintf(&b, "  %s (default: %s", v.name, v.shownDefault())
-		if v.kind == reflect.Int {
-			fmt.Fprintf(&b, "; %d to %d", v.min, v.max)
-		}
-		fmt.Fprintf(&b, ")\n        %s\n", v.meaning)
-	}
-	_, _ = io.WriteString(w, b.String())
-}
-
-// answerArguments deals with the command line. done says that the program has
-// nothing more to do: help or version was written to w. The error is one line,
-// as loadSettings's is.
-func answerArguments(args []string, version string, w io.Writer) (done bool, err error) {
-	for _, arg := range args {
-		switch arg {
-		case "-h", "-help", "--help", "-version", "--version":
-		default:
-			return false, fmt.Errorf("the argument %s is not known: settings are environment variables, -h lists them", shown(arg))
-		}
-	}
-	if len(args) == 0 {
-		return false, nil
-	}
-	if strings.HasSuffix(args[0], "version") {
-		_, _ = fmt.Fprintln(w, "ws-stream-server", version)
-		return true, nil
-	}
-	usage(w)
-	return true, nil
 }
 
 // A variable is one setting as its struct tags describe it.
@@ -314,74 +267,6 @@ func (r *reading) hide(err error) error {
 		}
 	}
 	return err
-}
-
-// maxDotEnv bounds the .env file, in bytes: far above any real one.
-const maxDotEnv = 64 << 10
-
-// readDotEnv reads a .env file; one that is not there is an empty one. Its
-// content, which may hold secrets, is in no error.
-func readDotEnv(path string) (map[string]string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the .env file: %w", cause(err))
-	}
-	defer func() { _ = f.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxDotEnv+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the .env file: %w", cause(err))
-	}
-	if len(text) > maxDotEnv {
-		return nil, fmt.Errorf("cannot read the .env file: it is larger than %d bytes", maxDotEnv)
-	}
-	body := strings.TrimPrefix(string(text), "\ufeff") // some editors begin with a byte order mark
-	vars, ok := parseDotEnv(body)
-	if !ok {
-		return nil, fmt.Errorf("cannot read the .env file: the entry that begins in line %d is not of the form NAME=value", badLine(body))
-	}
-	return vars, nil
-}
-
-// cause strips the path from an error of package os.
-func cause(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
-}
-
-func parseDotEnv(text string) (vars map[string]string, ok bool) {
-	vars, err := godotenv.Unmarshal(text)
-	// godotenv takes a last line without "=" for a variable without a name.
-	if _, nameless := vars[""]; err != nil || nameless {
-		return nil, false
-	}
-	return vars, true
-}
-
-// badLine finds the line that follows the longest run of lines that parse.
-// Lines are taken away from the end, because a quoted value may span several.
-// It also steps over empty lines and comments, to name the entry itself.
-func badLine(text string) int {
-	lines := strings.Split(text, "\n")
-	good := len(lines) - 1
-	for good > 0 {
-		if _, ok := parseDotEnv(strings.Join(lines[:good], "\n")); ok {
-			break
-		}
-		good--
-	}
-	for good < len(lines)-1 {
-		line := strings.TrimSpace(lines[good])
-		if line != "" && !strings.HasPrefix(line, "#") {
-			break
-		}
-		good++
-	}
-	return good + 1
 }
 
 // Bounds of what an error shows, in characters.
