@@ -21,8 +21,11 @@ are YES or NO; lists are separated by commas.
 `)
 	for _, v := range variablesOf(reflect.TypeFor[settings]()) {
 		fmt.Fprintf(&b, "  %s (default: %s", v.name, v.shownDefault())
-		if v.kind == reflect.Int {
+		switch {
+		case v.kind == reflect.Int:
 			fmt.Fprintf(&b, "; %d to %d", v.min, v.max)
+		case v.oneOf != nil:
+			fmt.Fprintf(&b, "; %s", v.choice())
 		}
 		fmt.Fprintf(&b, ")\n        %s\n", v.meaning)
 	}

@@ -20,7 +20,7 @@ var defaults = []struct{ name, value string }{
 	{"SEND_BUFFER_KB", "256"}, {"GATHER_MS", "10"},
 	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"}, {"ALLOWED_ORIGINS", ""},
 	{"MAX_CONNECTIONS", "0"}, {"MAX_HANDSHAKES", "1024"}, {"MAX_HEADER_KB", "16"}, {"HANDSHAKE_TIMEOUT_SECONDS", "10"},
-	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
+	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"LOG_FORMAT", "text"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
 // wantsOneLine fails unless the start failed with exit code 2 and exactly one
@@ -75,6 +75,7 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"HANDSHAKE_TIMEOUT_SECONDS", []string{"0", "-1", "abc", "0.5", "301"}},
 		{"LOG_REQUESTS", []string{"maybe", "2", "YESS"}},
 		{"LOG_DEBUG", []string{"maybe", "2"}},
+		{"LOG_FORMAT", []string{"xml", "jsonl", "text json"}},
 		{"DISABLE_TEST_CLIENT", []string{"maybe", "2"}},
 		{"RTMP_CHUNK_SIZE", []string{"abc", "-5"}},
 	} {

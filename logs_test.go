@@ -28,7 +28,13 @@ func (s *server) finalLog() string {
 
 func TestMistake15KeysAreNeverLogged(t *testing.T) {
 	t.Parallel()
-	c, s := startCoordinated(t, "LOG_DEBUG=YES", "LOG_REQUESTS=YES", "CONTROL_SECRET="+secretKey+"-control")
+	for _, format := range logFormats {
+		t.Run(format, func(t *testing.T) { testKeysAreNeverLogged(t, format) })
+	}
+}
+
+func testKeysAreNeverLogged(t *testing.T, format string) {
+	c, s := startCoordinated(t, "LOG_FORMAT="+format, "LOG_DEBUG=YES", "LOG_REQUESTS=YES", "CONTROL_SECRET="+secretKey+"-control")
 	acceptAll(c)
 	pub := s.publish("cam", secretKey)
 	pub.Send(wstest.Binary, []byte("p"))
@@ -70,7 +76,13 @@ func TestSecretsAreNotInConfigurationErrors(t *testing.T) {
 
 func TestMistake15ControlCharactersNeverReachTheLogRaw(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "LOG_DEBUG=YES")
+	for _, format := range logFormats {
+		t.Run(format, func(t *testing.T) { testControlCharactersNeverReachTheLog(t, format) })
+	}
+}
+
+func testControlCharactersNeverReachTheLog(t *testing.T, format string) {
+	s := startServer(t, "LOG_FORMAT="+format, "LOG_DEBUG=YES")
 	for _, path := range []string{
 		"/cam%0aFORGED%20line/key/receive", "/cam/key%0d%0aFORGED/receive", "/cam/key/receive%0aFORGED", "/%1b[31mFORGED/key/publish",
 		"/cam/key/receive?x=%0aFORGED", "/%00%01%02/key/receive", "/%c2%85FORGED/k/receive", "/%e2%80%a8FORGED/k/receive", "/\x1b[2JFORGED",
@@ -96,7 +108,11 @@ func TestMistake15ControlCharactersNeverReachTheLogRaw(t *testing.T) {
 	}
 	_, _ = nc.Write([]byte("FORGED \x1b[31m\x00 nonsense\r\n\r\n"))
 	_ = nc.Close()
-	for line := range strings.Lines(s.finalLog()) {
+	log := s.finalLog()
+	if format == logJSON {
+		wantJSONLines(t, log)
+	}
+	for line := range strings.Lines(log) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "FORGED") {
 			t.Errorf("a forged log line: %q", line)
@@ -115,10 +131,20 @@ func TestMistake15ControlCharactersNeverReachTheLogRaw(t *testing.T) {
 
 func TestCoordinatorCannotForgeLogLines(t *testing.T) {
 	t.Parallel()
-	c, s := startCoordinated(t, "LOG_DEBUG=YES")
+	for _, format := range logFormats {
+		t.Run(format, func(t *testing.T) { testCoordinatorCannotForge(t, format) })
+	}
+}
+
+func testCoordinatorCannotForge(t *testing.T, format string) {
+	c, s := startCoordinated(t, "LOG_FORMAT="+format, "LOG_DEBUG=YES")
 	c.Send("ERROR\nError-Code: X\x1b[31m\nError-Message: bad\x1b[31m\rFORGED\x07 things\n")
 	s.wantLog("things")
-	for line := range strings.Lines(s.logs()) {
+	log := s.finalLog()
+	if format == logJSON {
+		wantJSONLines(t, log)
+	}
+	for line := range strings.Lines(log) {
 		if strings.ContainsAny(strings.TrimSuffix(line, "\n"), "\x1b\r\x07") || strings.HasPrefix(line, "FORGED") {
 			t.Errorf("a raw control character in the log: %q", line)
 		}

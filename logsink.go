@@ -2,8 +2,8 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -21,7 +21,9 @@ const (
 // sessions end on a goroutine that all connections share. Lines keep their order;
 // when nobody reads the log, the newest are dropped, and a line says how many.
 type logSink struct {
-	w io.Writer // static; written to by run only
+	// Static after construction.
+	w      io.Writer // written to by run only
+	format string    // LOG_FORMAT
 
 	// Guarded by mu. wake signals run.
 	mu      sync.Mutex
@@ -33,9 +35,10 @@ type logSink struct {
 	done chan struct{} // closed when run has returned
 }
 
-// newLogSink returns a sink over w, to be closed.
-func newLogSink(w io.Writer) *logSink {
-	s := &logSink{w: w, done: make(chan struct{})}
+// newLogSink returns a sink over w, to be closed. format is LOG_FORMAT, for the lines
+// that are the sink's own.
+func newLogSink(w io.Writer, format string) *logSink {
+	s := &logSink{w: w, format: format, done: make(chan struct{})}
 	s.wake.L = &s.mu
 	go s.run()
 	return s
@@ -73,8 +76,7 @@ func (s *logSink) run() {
 		}
 		batch, s.waiting = s.waiting, batch
 		if s.dropped > 0 {
-			fmt.Fprintf(&batch, "time=%s level=WARN msg=\"log lines dropped: nobody reads the log\" lines=%d\n",
-				time.Now().Format("2006-01-02T15:04:05.000Z07:00"), s.dropped)
+			slog.New(newLogHandler(&batch, s.format, slog.LevelInfo)).Warn("log lines dropped: nobody reads the log", "lines", s.dropped)
 			s.dropped = 0
 		}
 		s.mu.Unlock()

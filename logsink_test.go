@@ -27,7 +27,7 @@ func (g *gate) Write(b []byte) (int, error) {
 
 func TestLogSinkKeepsOrderAndNeverWaits(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
-	s := newLogSink(g)
+	s := newLogSink(g, logText)
 	line := func(i int) string { return fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", 1000)) }
 	const n = 5 * logBacklog / 1000
 	for i := range n { // would block here for ever
@@ -47,12 +47,24 @@ func TestLogSinkKeepsOrderAndNeverWaits(t *testing.T) {
 	}
 }
 
+// The sink's own line has the form of the others.
+func TestLogSinkSpeaksJSON(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	s := newLogSink(g, logJSON)
+	_, _ = s.Write(bytes.Repeat([]byte("x"), logBacklog+1))
+	close(g.open)
+	s.Close()
+	if line := wantJSONLines(t, g.got.String())[0]; line["level"] != "WARN" || line["lines"] != 1.0 {
+		t.Errorf("the sink says %v", line)
+	}
+}
+
 type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("nobody is there") }
 
 func TestLogSinkSurvivesItsWriter(t *testing.T) {
-	s := newLogSink(broken{})
+	s := newLogSink(broken{}, logText)
 	_, _ = io.WriteString(s, "a line\n")
 	s.Close()
 	_, _ = io.WriteString(s, "after the end\n")

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -52,9 +51,9 @@ func run(args []string) int {
 		return fail(exitSettings, err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // the log's reader may go, the server stays
-	sink := newLogSink(os.Stdout)
+	sink := newLogSink(os.Stdout, cfg.LogFormat)
 	defer sink.Close()
-	log := newLogger(sink, cfg.LogDebug)
+	log := newLogger(sink, cfg)
 	if cfg.rtmpChunkSizeSet {
 		log.Info("RTMP_CHUNK_SIZE has no effect on WebSocket")
 	}
@@ -116,15 +115,6 @@ func newAuthorizer(cfg settings, log *slog.Logger) (auth.Authorizer, func(), err
 		return nil, nil, err
 	}
 	return c, c.Start, nil
-}
-
-// newLogger writes text lines, in which control characters are escaped.
-func newLogger(w io.Writer, debug bool) *slog.Logger {
-	level := slog.LevelInfo
-	if debug {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // fail prints why the program ends.

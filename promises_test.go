@@ -47,7 +47,7 @@ func TestPromisesAreShown(t *testing.T) {
 	}
 	for _, s := range []string{
 		"Delivery, order and bytes", "Receivers that are slow", "Ends and close codes", "Bounds", "Who may publish and receive",
-		"Hostile input", "Faults of the machine and of the coordinator", "Shutdown",
+		"Hostile input", "Faults of the machine and of the coordinator", "The operator", "Shutdown",
 	} {
 		if rows[s] == 0 {
 			t.Errorf("PROMISES.md promises nothing under %q", s)

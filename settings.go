@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -26,14 +27,17 @@ import (
 //	env-default      its default; without this tag the zero value means "none"
 //	env-description  its meaning, one line
 //	min, max         bounds of an int, both inclusive; every int has both
+//	oneof            what a string may be, in lower case, separated by commas; any
+//	                 case is read, the field has lower case
 //	secret           "true": the value is taken byte for byte and never shown
 type settings struct {
 	Engine engine.Config
 	Filter netfilter.Config
 	Auth   auth.Config
 
-	LogDebug      bool `env:"LOG_DEBUG" env-default:"false" env-description:"debug lines in the log"`
-	RTMPChunkSize int  `env:"RTMP_CHUNK_SIZE" env-default:"128" min:"1" max:"16777215" env-description:"checked for the sake of shared deployment files, without effect on WebSocket"`
+	LogDebug      bool   `env:"LOG_DEBUG" env-default:"false" env-description:"debug lines in the log"`
+	LogFormat     string `env:"LOG_FORMAT" env-default:"text" oneof:"text,json" env-description:"form of the log's lines: name=value pairs, or one JSON object each"`
+	RTMPChunkSize int    `env:"RTMP_CHUNK_SIZE" env-default:"128" min:"1" max:"16777215" env-description:"checked for the sake of shared deployment files, without effect on WebSocket"`
 
 	// rtmpChunkSizeSet: RTMP_CHUNK_SIZE was given, so the log owes a line that
 	// it has no effect.
@@ -69,6 +73,7 @@ type variable struct {
 	def      string       // in cleanenv's form, empty for none
 	kind     reflect.Kind // Bool, Int, String, or Slice for a list of strings
 	min, max int          // of an Int
+	oneOf    []string     // what a String may be; nil: anything
 	secret   bool
 }
 
@@ -96,7 +101,11 @@ func variablesOf(t reflect.Type) []variable {
 		switch {
 		case v.kind == reflect.Int:
 			v.min, v.max = bound(f, "min"), bound(f, "max")
-		case v.kind == reflect.Bool, v.kind == reflect.String:
+		case v.kind == reflect.String:
+			if list := f.Tag.Get("oneof"); list != "" {
+				v.oneOf = strings.Split(list, ",")
+			}
+		case v.kind == reflect.Bool:
 		case v.kind == reflect.Slice && f.Type.Elem().Kind() == reflect.String:
 		default:
 			panic("settings: " + name + " has a type without a reader")
@@ -171,11 +180,20 @@ func (v variable) normalise(raw string) (string, error) {
 		}
 		return strings.Join(entries, ","), nil
 	}
+	if v.oneOf != nil {
+		if lower := strings.ToLower(value); slices.Contains(v.oneOf, lower) {
+			return lower, nil
+		}
+		return "", v.refuse(value, v.choice())
+	}
 	if v.secret {
 		return raw, nil
 	}
 	return value, nil
 }
+
+// choice is what a variable with the tag oneof may be, in words.
+func (v variable) choice() string { return strings.Join(v.oneOf, " or ") }
 
 func (v variable) refuse(value, allowed string) error {
 	if v.secret {

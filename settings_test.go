@@ -72,9 +72,9 @@ func TestDefaults(t *testing.T) {
 	got := []any{
 		e.HTTPPort, e.SSLPort, e.BindAddress, e.SSLCheckReloadSeconds, e.IDMaxLength, e.GOPCacheSizeMB,
 		e.MaxMessageMB, e.ReceiverLagMB, e.MemoryLimitMB, e.SendBufferKB, e.GatherMS, e.MaxConnections, e.MaxHandshakes, e.MaxHeaderKB, e.HandshakeTimeoutSeconds, e.LogRequests, e.DisableTestClient, e.TLS(),
-		s.LogDebug, s.RTMPChunkSize, s.rtmpChunkSizeSet,
+		s.LogDebug, s.LogFormat, s.RTMPChunkSize, s.rtmpChunkSizeSet,
 	}
-	want := []any{80, 443, "", 60, 128, 256, 64, 64, 0, 256, 10, 0, 1024, 16, 10, true, false, false, false, 128, false}
+	want := []any{80, 443, "", 60, 128, 256, 64, 64, 0, 256, 10, 0, 1024, 16, 10, true, false, false, false, "text", 128, false}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults are %v, want %v", got, want)
 	}
@@ -108,7 +108,7 @@ func TestEveryVariableIsDescribedOnce(t *testing.T) {
 		"HTTP_PORT", "BIND_ADDRESS", "SSL_PORT", "SSL_CERT", "SSL_KEY", "SSL_CHECK_RELOAD_SECONDS",
 		"CONTROL_BASE_URL", "CONTROL_SECRET", "EXTERNAL_IP", "EXTERNAL_PORT", "EXTERNAL_SSL",
 		"PLAY_WHITELIST", "MAX_IP_CONCURRENT_CONNECTIONS", "CONCURRENT_LIMIT_WHITELIST", "ID_MAX_LENGTH",
-		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB", "SEND_BUFFER_KB", "GATHER_MS", "MAX_CONNECTIONS", "MAX_HANDSHAKES", "MAX_HEADER_KB", "HANDSHAKE_TIMEOUT_SECONDS", "LOG_REQUESTS", "LOG_DEBUG",
+		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB", "SEND_BUFFER_KB", "GATHER_MS", "MAX_CONNECTIONS", "MAX_HANDSHAKES", "MAX_HEADER_KB", "HANDSHAKE_TIMEOUT_SECONDS", "LOG_REQUESTS", "LOG_DEBUG", "LOG_FORMAT",
 		"TRUSTED_PROXIES", "PROXY_PROTOCOL", "ALLOWED_ORIGINS",
 		"DISABLE_TEST_CLIENT", "RTMP_CHUNK_SIZE",
 	} {
@@ -171,6 +171,24 @@ func TestLists(t *testing.T) {
 			t.Errorf("normalise(%q) is accepted", raw)
 		}
 	}
+}
+
+func TestChoices(t *testing.T) {
+	for raw, want := range map[string]string{"text": "text", "JSON": "json", " Json\t": "json", "": "text"} {
+		dir := clean(t)
+		t.Setenv("LOG_FORMAT", raw)
+		if got := load(t, dir).LogFormat; got != want {
+			t.Errorf("LOG_FORMAT=%q gives %q, want %q", raw, got, want)
+		}
+	}
+	for _, raw := range []string{"xml", "text,json", "jſon", " ", "te\nxt"} {
+		dir := clean(t)
+		t.Setenv("LOG_FORMAT", raw)
+		wantRefused(t, dir, "LOG_FORMAT=", " is not allowed: ")
+	}
+	dir := clean(t)
+	t.Setenv("LOG_FORMAT", "xml")
+	wantRefused(t, dir, "LOG_FORMAT=xml is not allowed: text or json")
 }
 
 func TestErrorShowsTheValueSafely(t *testing.T) {
@@ -341,7 +359,7 @@ func TestArguments(t *testing.T) {
 				t.Errorf("%s does not describe %s", arg, v.name)
 			}
 		}
-		if !strings.Contains(text, "LOG_REQUESTS (default: YES)") || !strings.Contains(text, "HTTP_PORT (default: 80; 1 to 65535)") {
+		if !strings.Contains(text, "LOG_REQUESTS (default: YES)") || !strings.Contains(text, "HTTP_PORT (default: 80; 1 to 65535)") || !strings.Contains(text, "LOG_FORMAT (default: text; text or json)") {
 			t.Errorf("%s shows defaults in another form:\n%s", arg, text)
 		}
 	}
@@ -362,20 +380,20 @@ func TestArguments(t *testing.T) {
 }
 
 // README.md's table names every variable once, with the default of its tag; a number's
-// row says "min to max" as well.
+// row says "min to max" as well, a choice's what there is to choose from.
 func TestREADMETable(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, ranges := make(map[string]string), make(map[string][]string)
+	table, ranges, rest := make(map[string]string), make(map[string][]string), make(map[string]string)
 	inRow := regexp.MustCompile(`\b\d+ to \d+\b`)
 	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| ([^|]*?) \\|(.*)").FindAllStringSubmatch(string(text), -1) {
 		if _, twice := table[row[1]]; twice {
 			t.Errorf("README.md has %s twice", row[1])
 		}
 		table[row[1]] = strings.Trim(row[2], "`")
-		ranges[row[1]] = inRow.FindAllString(row[3], -1)
+		ranges[row[1]], rest[row[1]] = inRow.FindAllString(row[3], -1), row[3]
 	}
 	for _, v := range all() {
 		def, ok := table[v.name]
@@ -386,6 +404,9 @@ func TestREADMETable(t *testing.T) {
 		}
 		if want := fmt.Sprintf("%d to %d", v.min, v.max); v.kind == reflect.Int && !slices.Equal(ranges[v.name], []string{want}) {
 			t.Errorf("README.md says the range of %s is %q, the tags %q", v.name, ranges[v.name], want)
+		}
+		if v.oneOf != nil && !strings.Contains(rest[v.name], "`"+strings.Join(v.oneOf, "` or `")+"`") {
+			t.Errorf("README.md does not say what %s may be: %q", v.name, v.oneOf)
 		}
 		delete(table, v.name)
 	}
