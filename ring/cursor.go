@@ -160,6 +160,36 @@ func (c *Cursor) TakeRest(limit int) []byte {
 	return s.buf[from:c.off:c.off]
 }
 
+// Position returns how many bytes of packets stand before the cursor in the stream,
+// also the part that was taken of a packet; false as long as nothing is known of it:
+// it was made at the head, and no packet has come since.
+func (c *Cursor) Position() (uint64, bool) {
+	if c.settle(); c.off == unknownOff {
+		return 0, false
+	}
+	return c.seg.base + uint64(c.off), true
+}
+
+// Lag returns how many packets there are from the cursor to the head, the one it is in
+// among them, and how many bytes it has not taken of them; of a cursor that is detached
+// too. The ring's bytes are looked at, so the reader's owner keeps Config.Lowest at or
+// below Seq, as for Take.
+func (c *Cursor) Lag(r *Ring) (packets, bytes uint64) {
+	head := r.head.Load()
+	if head <= c.Seq() {
+		return 0, 0
+	}
+	at, known := c.Position()
+	if !known {
+		return 0, 0 // cannot be: its packet is there
+	}
+	// The last segment has what the cursor wants, or what follows it: as long as that
+	// is wanted its slab is not used again, also when it is dropped meanwhile.
+	s := r.last.Load()
+	n := s.count.Load()
+	return s.seq + uint64(n) - c.Seq(), s.base + uint64(s.start(n)) - at
+}
+
 // Arrived returns when the next packet came, in milliseconds since the ring's
 // start; false if there is none.
 func (c *Cursor) Arrived() (uint32, bool) {

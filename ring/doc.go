@@ -35,7 +35,7 @@
 // # Who does what
 //
 // One goroutine at a time is the writer: it alone calls Reserve, Commit and Written.
-// Shrink, End and Release are called by it or under a lock that excludes it.
+// Cached, Shrink, End and Release are called by it or under a lock that excludes it.
 // Any goroutine may call Join, ClearCache and the methods that only report. A
 // [Cursor] belongs to whoever holds it, one goroutine at a time.
 //

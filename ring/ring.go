@@ -333,6 +333,22 @@ func (r *Ring) Written() uint64 {
 	return s.base + uint64(s.start(s.count.Load()))
 }
 
+// Cached returns how many bytes the cache counts, and how long after its first packet
+// the last one came, in milliseconds. Called by the writer or under the lock that
+// excludes it.
+func (r *Ring) Cached() (bytes int64, span uint32) {
+	if r.cacheOff.Load() || r.cacheIdx == r.cacheSeg.count.Load() {
+		return 0, 0
+	}
+	newest := r.last.Load()
+	if newest.count.Load() == 0 { // a packet is reserved, the first of its segment
+		for newest = r.cacheSeg; newest.next.Load() != r.last.Load(); newest = newest.next.Load() {
+			continue
+		}
+	}
+	return r.cacheBytes, newest.arrived(newest.count.Load()-1) - r.cacheSeg.arrived(r.cacheIdx) // also where the milliseconds have begun anew
+}
+
 // joinPoint returns the sequence at which a joiner starts.
 func (r *Ring) joinPoint() uint64 {
 	if r.cacheOff.Load() {

@@ -154,7 +154,7 @@ func (x *twinTest) publish() {
 	}
 	x.fill = (x.fill + 7919) % 100_000
 	copy(b, noise[x.fill:])
-	arrived := uint32(len(x.twin.packets) * 3)
+	arrived := arrival(len(x.twin.packets))
 	head := x.ring.Head()
 	if head != uint64(len(x.twin.packets)) {
 		x.t.Fatalf("Head() is %d before the commit, wanted %d", head, len(x.twin.packets))
@@ -271,9 +271,10 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 	if got := r.cur.More(); got != avail {
 		x.t.Fatalf("More() is %v at packet %d byte %d of %d packets (detached %v)", got, r.seq, r.off, len(x.twin.packets), r.detached)
 	}
-	if at, ok := r.cur.Arrived(); ok != avail || ok && at != uint32(r.seq*3) {
+	if at, ok := r.cur.Arrived(); ok != avail || ok && at != arrival(r.seq) {
 		x.t.Fatalf("Arrived() is %d, %v for packet %d", at, ok, r.seq)
 	}
+	x.place(r)
 	left := 0
 	if avail {
 		left = len(x.twin.at(r.seq)) - r.off
@@ -300,6 +301,30 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 	}
 	if avail && !rest && !r.detached {
 		x.fullyUsed(r, limit, len(b), left)
+	}
+	x.place(r)
+}
+
+// arrival is when a packet comes, in milliseconds: they begin anew with the 33rd.
+func arrival(seq int) uint32 { return uint32(seq*3) - 100 }
+
+// place checks where a reader says that it is. One that joined at the head may not
+// know as long as no packet has come.
+func (x *twinTest) place(r *twinReader) {
+	before, after := r.off, -r.off
+	for i, p := range x.twin.packets {
+		if i < r.seq {
+			before += len(p)
+		} else {
+			after += len(p)
+		}
+	}
+	packets := len(x.twin.packets) - r.seq
+	if at, known := r.cur.Position(); known && at != uint64(before) || !known && packets > 0 {
+		x.t.Fatalf("Position() is %d, %v at byte %d, %d packets before the head", at, known, before, packets)
+	}
+	if p, b := r.cur.Lag(x.ring); p != uint64(packets) || b != uint64(after) {
+		x.t.Fatalf("the lag is %d packets and %d bytes, wanted %d and %d", p, b, packets, after)
 	}
 }
 
@@ -328,6 +353,7 @@ func (x *twinTest) invariants() {
 	if tail < x.twin.tail || !x.bounded() && tail != x.twin.tail {
 		x.t.Fatalf("the cache's tail is %d, wanted %d", tail, x.twin.tail)
 	}
+	x.cached()
 	sum, newest := x.slabs()
 	if sum != x.ring.slabs {
 		x.t.Fatalf("the slabs are %d bytes, counted as %d", sum, x.ring.slabs)
@@ -340,6 +366,19 @@ func (x *twinTest) invariants() {
 	}
 	for _, r := range x.readers {
 		x.verify(r)
+	}
+}
+
+// cached checks what the ring says of its cache.
+func (x *twinTest) cached() {
+	var bytes int64
+	var span uint32
+	for i := int(x.ring.tail.Load()); i < len(x.twin.packets) && !x.twin.off; i++ {
+		bytes += int64(len(x.twin.packets[i])) + Overhead
+		span = uint32(len(x.twin.packets)-1)*3 - uint32(x.ring.tail.Load())*3
+	}
+	if b, s := x.ring.Cached(); b != bytes || s != span {
+		x.t.Fatalf("the cache has %d bytes of %d ms, wanted %d of %d", b, s, bytes, span)
 	}
 }
 
