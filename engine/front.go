@@ -224,7 +224,7 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	upgrading := false
 	defer func() { // whatever comes in between, a panic too
 		if !upgrading {
-			s.freeSlot()
+			s.discard(nil)
 		}
 	}()
 	spare, status, text := f.spare()

@@ -38,8 +38,11 @@ func (r *roster) add(s *session) {
 	sh.sessions = append(sh.sessions, s)
 }
 
-// remove takes a session out. Any goroutine, once a session.
+// remove takes a session out, if it is in. Any goroutine, once a session.
 func (r *roster) remove(s *session) {
+	if s.place < 0 {
+		return // its handshake has failed before
+	}
 	sh := &r.shards[s.shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -73,7 +73,7 @@ type session struct {
 	grant *auth.Grant // publishers only
 	ring  *ring.Ring  // publishers only; nil: it was ended before its start
 
-	// Owned by the roster and guarded by its shard's lock.
+	// Owned by the roster and guarded by its shard's lock; place is -1 before.
 	shard, place int32
 	beats        uint8 // looks since the last heartbeat
 	postponed    uint8 // looks for which that was put off
@@ -118,7 +118,7 @@ type inbound struct {
 }
 
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
-	s := &session{srv: srv, name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1}
+	s := &session{srv: srv, name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
 	if t.kind == publish {
 		s.in.dec.MaxMessage = int64(srv.cfg.MaxMessageMB) * mib
 	}

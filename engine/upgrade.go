@@ -64,13 +64,20 @@ func hasToken(values []string, token string) bool {
 type early struct{ plain, sealed []byte }
 
 // upgrade takes the connection from net/http, joins the channel, answers 101 and
-// hands the connection over. Whatever fails, the session is closed. sp is a descriptor
-// for the hand-over.
+// hands the connection over. Whatever fails, a panic too, the session is closed. sp is a
+// descriptor for the hand-over.
 //
 // The receiver joins before the 101 is written: who has seen it gets every packet
 // that is published from then on. It is not written to before the hand-over.
 func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *spare) {
 	srv := f.srv
+	var conn net.Conn
+	given := false
+	defer func() {
+		if !given {
+			s.discard(conn)
+		}
+	}()
 	refusal := notEnded
 	if s.kind != publish {
 		refusal = srv.registry.join(s)
@@ -78,14 +85,11 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *sp
 	srv.roster.add(s)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		s.closed()
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(switchTimeout))
 	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"))
 	if err != nil {
-		_ = conn.Close()
-		s.closed()
 		return
 	}
 	if s.kind == publish {
@@ -98,15 +102,30 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *sp
 		} else {
 			srv.log.Warn("cannot hand a connection over", "error", err)
 		}
-		_ = conn.Close()
-		s.closed()
 		return
 	}
 	s.logBegin()
 	if refusal != notEnded {
 		s.end(refusal)
 	}
+	given = true
 	srv.handover.add(s)
+}
+
+// discard closes a session that is not handed over, and its connection if it has one
+// already. conn is nil while net/http has it. Called by the handshake.
+func (s *session) discard(conn net.Conn) {
+	if conn != nil {
+		_ = conn.Close()
+	}
+	if s.conn != nil { // conn's descriptor, or a second one
+		_ = s.conn.Close()
+	}
+	if s.ch == nil { // in no channel
+		s.freeSlot()
+		return
+	}
+	s.closed()
 }
 
 // attach makes the connection nbio's. The bytes that were read already are kept
