@@ -19,18 +19,40 @@ var static embed.FS
 // type. The list is written out, so a file that was merely dropped into the
 // folder is never served.
 var files = map[string]struct{ name, contentType string }{
-	"/":                    {"index.html", "text/html; charset=utf-8"},
-	"/client/icon.svg":     {"icon.svg", "image/svg+xml"},
-	"/client/style.css":    {"style.css", "text/css; charset=utf-8"},
-	"/client/main.js":      {"main.js", javaScript},
-	"/client/link.js":      {"link.js", javaScript},
-	"/client/media.js":     {"media.js", javaScript},
-	"/client/pattern.js":   {"pattern.js", javaScript},
-	"/client/player.js":    {"player.js", javaScript},
+	"/":                {"index.html", "text/html; charset=utf-8"},
+	"/client/icon.svg": {"icon.svg", "image/svg+xml"},
+
+	// The shell.
+	"/client/style.css":     {"style.css", css},
+	"/client/theme.js":      {"theme.js", javaScript},
+	"/client/main.js":       {"main.js", javaScript},
+	"/client/dom.js":        {"dom.js", javaScript},
+	"/client/connection.js": {"connection.js", javaScript},
+	"/client/router.js":     {"router.js", javaScript},
+	"/client/log.js":        {"log.js", javaScript},
+
+	// Watch.
+	"/client/watch.css": {"watch.css", css},
+	"/client/watch.js":  {"watch.js", javaScript},
+
+	// The player, which other pages may import.
+	"/client/player.js": {"player.js", javaScript},
+	"/client/media.js":  {"media.js", javaScript},
+	"/client/link.js":   {"link.js", javaScript},
+
+	// Publish.
+	"/client/publish.js":   {"publish.js", javaScript},
 	"/client/publisher.js": {"publisher.js", javaScript},
+	"/client/pattern.js":   {"pattern.js", javaScript},
+
+	// Status.
+	"/client/status.js": {"status.js", javaScript},
 }
 
-const javaScript = "text/javascript; charset=utf-8"
+const (
+	javaScript = "text/javascript; charset=utf-8"
+	css        = "text/css; charset=utf-8"
+)
 
 // File returns what is served at path: the body, which is the caller's own copy,
 // and its media type. Only exact paths match ("/", "/client/main.js", …); for

@@ -30,6 +30,19 @@ export function streamURL({ scheme, host, channel, key, kind }) {
   return `${scheme}://${host}/${channel}/${key}/${kind}`;
 }
 
+/**
+ * Opens the connection of one kind to a checked address. Throws an error whose message
+ * is meant for people when the browser will not even try.
+ */
+export function connect(address, kind, Socket) {
+  try {
+    return new Link(streamURL({ ...address, kind }), kind, Socket);
+  } catch (error) {
+    const mixed = location.protocol === "https:" && address.scheme === "ws";
+    throw new Error(mixed ? "A page that was loaded over https may only use wss://." : `The browser refuses the address: ${error.message}.`);
+  }
+}
+
 // Close codes: what happened, and whether trying again can help.
 const CLOSES = new Map([
   [1000, ["The stream ended.", true]],
@@ -43,6 +56,7 @@ const CLOSES = new Map([
   [1011, ["The server had a fault.", true]],
   [1013, ["The server is too busy. Try again later.", true]],
   [4000, ["The stream was stopped from the server's side.", false]],
+  [4002, ["The operator of the server ended this connection.", false]],
   [4001, ["The server heard nothing from this client for too long.", true]],
   [4008, ["This receiver was too slow: the network or this machine cannot keep up with the stream.", true]],
 ]);
@@ -85,11 +99,14 @@ export class Link extends EventTarget {
   #sentBeat = 0;
   #heard = 0;
 
-  /** Throws when the browser will not even try, for instance ws: from an https: page. */
-  constructor(url, kind) {
+  /**
+   * Throws when the browser will not even try, for instance ws: from an https: page.
+   * Socket is the WebSocket of the window that the connection shall belong to.
+   */
+  constructor(url, kind, Socket = WebSocket) {
     super();
     this.#kind = kind;
-    this.#socket = new WebSocket(url);
+    this.#socket = new Socket(url);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.addEventListener("open", () => this.#open());
     this.#socket.addEventListener("message", (event) => this.#message(event.data));
