@@ -29,6 +29,10 @@ type Authorizer interface {
 	// later is given back to the coordinator at once.
 	Authorize(ctx context.Context, r Request) (*Grant, error)
 
+	// Connected reports whether Authorize can ask: without a coordinator always, with
+	// one while there is a link to it.
+	Connected() bool
+
 	// Close refuses new requests, sends what is queued and closes the link. It
 	// returns the error of ctx if that ends first. Grants should be ended before.
 	Close(ctx context.Context) error
@@ -41,5 +45,7 @@ func AcceptAll() Authorizer { return acceptAll{} }
 type acceptAll struct{}
 
 func (acceptAll) Authorize(context.Context, Request) (*Grant, error) { return &Grant{}, nil }
+
+func (acceptAll) Connected() bool { return true }
 
 func (acceptAll) Close(context.Context) error { return nil }

@@ -144,7 +144,7 @@ func (c *Coordinator) Start() {
 	go c.run()
 }
 
-// Connected tells whether the link is up.
+// Connected implements Authorizer.
 func (c *Coordinator) Connected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -221,6 +221,7 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	}
 	s := f.srv.newSession(t, addr)
 	s.noText = noText
+	s.secure = r.TLS != nil
 	upgrading := false
 	defer func() { // whatever comes in between, a panic too
 		if !upgrading {

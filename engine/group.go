@@ -32,9 +32,13 @@ type group struct {
 	pace      pace
 	restUntil int64 // Server.now when the rest after the last pass is over; 0: none
 
-	// Guarded by passing: held during a pass.
+	// Guarded by passing: held during a pass. fresh are those that have not been
+	// handed a byte of a packet yet.
 	passing sync.Mutex
 	members []member
+	fresh   []member
+
+	walk uint64 // guarded by surveyor.mu: the last walk that came by
 }
 
 func newGroup(ch *Channel, d *drainer) *group {
@@ -54,6 +58,7 @@ func (g *group) add(s *session) {
 		}
 	})
 	g.joining = append(g.joining, member{s, cur})
+	s.tally.join(cur.Seq())
 	s.group.Store(g) // before a pass can take it out again
 	g.mu.Unlock()
 }
@@ -136,7 +141,7 @@ func (g *group) tryPass(now int64) bool {
 func (g *group) pass(now int64) (again bool) {
 	g.dirty.Store(false) // before the head is read: what comes later wakes anew
 	g.mu.Lock()
-	g.members = append(g.members, g.joining...)
+	g.fresh = append(g.fresh, g.joining...)
 	clear(g.joining)
 	g.joining = g.joining[:0]
 	g.mu.Unlock()
@@ -152,17 +157,11 @@ func (g *group) pass(now int64) (again bool) {
 			i++
 			continue
 		}
-		last := len(g.members) - 1
-		s := m.s
-		m.cur.Close(g.ch.ring)
-		g.members[i] = g.members[last]
-		g.members[last] = member{}
-		g.members = g.members[:last]
-		if g.size.Add(-1) == 0 && g.ch.over.Load() != 0 {
-			g.ch.srv.budget.releaseIfRead(g.ch)
-		}
-		s.group.Store(nil)
-		s.run() // what came while the group was still its owner
+		g.members = g.letGo(g.members, i)
+	}
+	if len(g.fresh) > 0 {
+		fresh, more := g.begin(over, now)
+		low, again = min(low, fresh), again || more
 	}
 
 	g.mu.Lock()
@@ -172,4 +171,58 @@ func (g *group) pass(now int64) (again bool) {
 	g.low.Store(low)
 	g.mu.Unlock()
 	return again
+}
+
+// begin serves those of the group who have nothing yet; who gets its first bytes is
+// one of the members from then on. It returns the lowest sequence that they want, and
+// reports whether one used up its budget. The caller holds passing.
+func (g *group) begin(over bool, now int64) (low uint64, again bool) {
+	low = math.MaxUint64
+	for i := 0; i < len(g.fresh); {
+		m := &g.fresh[i]
+		joined := m.cur // as long as the pass goes on it may be read there
+		stays, more := m.drain(over, now)
+		again = again || more
+		begun := m.begun(joined)
+		if stays {
+			low = min(low, m.cur.Seq())
+		}
+		switch {
+		case !stays:
+			g.fresh = g.letGo(g.fresh, i)
+		case begun:
+			g.members = append(g.members, *m)
+			g.fresh = takeOut(g.fresh, i)
+		default:
+			i++
+		}
+	}
+	return low, again
+}
+
+// letGo takes a receiver out of the group, and out of list, which it returns. The caller
+// holds passing.
+func (g *group) letGo(list []member, i int) []member {
+	m := &list[i]
+	s := m.s
+	m.observe(g.ch.ring, g.ch.age(g.ch.srv.now()))
+	m.cur.Close(g.ch.ring)
+	list = takeOut(list, i)
+	if g.size.Add(-1) == 0 && g.ch.over.Load() != 0 {
+		g.ch.srv.budget.releaseIfRead(g.ch)
+	}
+	s.group.Store(nil)
+	s.run() // what came while the group was still its owner
+	if s.released.Load() {
+		g.drainer.add(parting{s})
+	}
+	return list
+}
+
+// takeOut returns the list without one of it; the last one takes its place.
+func takeOut(list []member, i int) []member {
+	last := len(list) - 1
+	list[i] = list[last]
+	list[last] = member{}
+	return list[:last]
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,6 +26,7 @@ type roster struct {
 	shards [rosterShards]struct {
 		mu       sync.Mutex
 		sessions []*session
+		gone     Totals // what those carried that are not here any more
 	}
 }
 
@@ -44,8 +46,10 @@ func (r *roster) remove(s *session) {
 		return // its handshake has failed before
 	}
 	sh := &r.shards[s.shard]
+	carried := s.tally.total()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	sh.gone.add(s.kind, carried)
 	last := len(sh.sessions) - 1
 	moved := sh.sessions[last]
 	sh.sessions[s.place], moved.place = moved, s.place
@@ -62,6 +66,39 @@ func (r *roster) size() (n int) {
 		sh.mu.Unlock()
 	}
 	return n
+}
+
+// totals adds up what all sessions have carried, up to the last look at them, and what
+// those had that are gone. A session is in one of the two. Any goroutine.
+func (r *roster) totals() (t Totals) {
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		t.addAll(sh.gone)
+		for _, s := range sh.sessions {
+			t.add(s.kind, s.tally.total())
+		}
+		sh.mu.Unlock()
+	}
+	return t
+}
+
+// find returns the session with an id, nil if there is none. Any goroutine.
+func (r *roster) find(id uint64) *session {
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		at := slices.IndexFunc(sh.sessions, func(s *session) bool { return s.id == id })
+		var s *session
+		if at >= 0 {
+			s = sh.sessions[at]
+		}
+		sh.mu.Unlock()
+		if s != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 // snapshot appends the sessions of one shard to buf.

@@ -21,6 +21,7 @@ const (
 	probeDone   // the probe has its packet
 	publisherKilled
 	publisherReset // the coordinator forgot its publishers
+	operatorEnded
 
 	// The server's.
 	serverShutdown
@@ -59,6 +60,7 @@ var closings = [reasons]closing{
 	probeDone:       {code: 1000, text: "probe done", label: "probe_done", complete: true},
 	publisherKilled: {code: 4000, text: "stream killed", fault: "Stream killed by the coordinator", label: "killed"},
 	publisherReset:  {code: 1013, text: "try again", fault: "The coordinator was lost, publish again", label: "coordinator_reset"},
+	operatorEnded:   {code: 4002, text: "ended by the operator", fault: "Ended by the operator", label: "operator"},
 	serverShutdown:  {code: 1001, text: "server going away", label: "shutdown", complete: true},
 	internalFault:   {code: 1011, text: "internal error", fault: "Internal error", label: "internal_error"},
 	memoryShort:     {code: 1013, text: "try again", fault: "The server is short of memory, publish again", label: "memory_limit"},

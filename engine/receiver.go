@@ -44,6 +44,7 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 		return false, false
 	}
 	if m.cur.Overrun() { // asked once: the writer may drop the segment between two looks
+		m.observe(s.ch.ring, s.ch.age(now)) // as long as it is known when its next packet came
 		s.end(slowReceiver)
 		m.cur.Detach(s.ch.ring)
 	}

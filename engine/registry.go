@@ -1,6 +1,10 @@
 package engine
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // registry finds channels by name. Its lock comes before a channel's.
 type registry struct {
@@ -82,6 +86,21 @@ func (r *registry) live() (list []*Channel) {
 		ch.mu.Unlock()
 	}
 	return list
+}
+
+// all returns the channels that are waiting or live. Any goroutine.
+func (r *registry) all() []*Channel {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.channels))
+}
+
+// find returns the channel of that name, nil if nobody waits or publishes there. Any
+// goroutine.
+func (r *registry) find(name string) *Channel {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.channels[name]
 }
 
 // size returns how many channels are waiting or live. Any goroutine.

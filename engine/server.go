@@ -62,6 +62,7 @@ type Server struct {
 	roster   roster
 	closing  closingList
 	budget   budget
+	survey   survey
 
 	// Atomic.
 	next     atomic.Uint32 // drainer of the next group
@@ -69,6 +70,7 @@ type Server struct {
 	shaken   atomic.Int64  // handshakes that are over, whatever the answer
 	streams  atomic.Int64  // publishers that have started and not ended
 	ends     ends          // sessions that are closed
+	ids      atomic.Uint64 // the last session's
 
 	stop    chan struct{} // closed to end the goroutines that work counts
 	working sync.WaitGroup
@@ -85,6 +87,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	srv.short.log, srv.short.now = o.Log, srv.now
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
+	srv.survey.srv = srv
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)
 	if cfg.TLS() {
 		c, err := newCertificate(cfg.SSLCert, cfg.SSLKey, o.Log)
@@ -171,6 +174,7 @@ func (srv *Server) startWorkers() {
 	}
 	srv.work(srv.sweep)
 	srv.work(srv.budget.keep)
+	srv.work(srv.survey.run)
 	if srv.cert != nil {
 		every := time.Duration(srv.cfg.SSLCheckReloadSeconds) * time.Second
 		srv.work(func(stop <-chan struct{}) { srv.cert.watch(every, stop) })

@@ -1,12 +1,9 @@
 package engine
 
 import (
-	"context"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/lesismal/nbio"
 	"github.com/valyala/bytebufferpool"
@@ -62,10 +59,14 @@ type session struct {
 	progress, life atomic.Int64
 
 	// Static after construction.
+	id    uint64 // never used again by this process
 	name  string // of the channel
 	key   string
 	addr  netip.AddrPort
 	began int64 // Server.now
+
+	// Set before the session is in the roster, then static.
+	secure bool // it speaks TLS
 
 	// Set before the poller knows the connection, then static.
 	early *early // owned by the poller from the hand-over on
@@ -105,6 +106,10 @@ type session struct {
 	handed     atomic.Bool           // the poller knows the connection
 	clientDone atomic.Bool           // the client's close frame came
 	slotFreed  atomic.Bool
+	released   atomic.Bool // closed has given everything back
+	parted     atomic.Bool // farewell has run
+
+	tally tally
 }
 
 // inbound is what a session has received and not used up.
@@ -118,7 +123,7 @@ type inbound struct {
 }
 
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
-	s := &session{srv: srv, name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
+	s := &session{srv: srv, id: srv.ids.Add(1), name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
 	if t.kind == publish {
 		s.in.dec.MaxMessage = int64(srv.cfg.MaxMessageMB) * mib
 	}
@@ -227,39 +232,36 @@ func (s *session) closed() {
 	if s.tls != nil {
 		s.tls.release()
 	}
+	s.released.Store(true)
+	if s.group.Load() == nil {
+		s.farewell()
+	}
+}
+
+// farewell is the last that happens to a session: closed has run, and no group has it
+// any more. Who comes second of the two calls it, or both do. Any goroutine; it waits
+// for nothing.
+func (s *session) farewell() {
+	if s.parted.Swap(true) {
+		return
+	}
+	if s.kind == publish {
+		s.observePublished()
+	}
 	s.logEnd()
 	s.srv.ends.count(s.reason())
 	s.srv.roster.remove(s)
 }
+
+// parting is a farewell on a drainer, when the pass that let go of the session is over.
+type parting struct{ s *session }
+
+func (p parting) run() { p.s.farewell() }
 
 // freeSlot gives the place of the address and the one among all connections back, once.
 func (s *session) freeSlot() {
 	if !s.slotFreed.Swap(true) {
 		s.srv.filter.Release(s.addr.Addr())
 		s.srv.places.release()
-	}
-}
-
-func (s *session) logBegin() {
-	if s.srv.cfg.LogRequests {
-		s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session begins", s.logAttrs()...)
-	}
-}
-
-func (s *session) logEnd() {
-	if s.srv.cfg.LogRequests {
-		s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session ends", append(s.logAttrs(),
-			slog.String("reason", s.reason().String()),
-			slog.Duration("after", time.Duration(s.srv.now()-s.began).Round(time.Millisecond)))...)
-	}
-}
-
-// logAttrs names the session in a log line: never by its key.
-func (s *session) logAttrs() []slog.Attr {
-	return []slog.Attr{
-		slog.String("channel", s.name),
-		slog.String("kind", s.kind.String()),
-		slog.String("addr", shownAddr(s.addr)),
-		slog.Bool("tls", s.tls != nil),
 	}
 }

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+func (s *session) logBegin() {
+	if s.srv.cfg.LogRequests {
+		s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session begins", s.logAttrs()...)
+	}
+}
+
+// logEnd says what the session has done. OPERATING.md lists the words.
+func (s *session) logEnd() {
+	if !s.srv.cfg.LogRequests {
+		return
+	}
+	t := &s.tally
+	t.mu.Lock()
+	carried, first, lagBytes, lag := t.sum, t.first, t.lagBytes, t.lag
+	t.mu.Unlock()
+	attrs := append(s.logAttrs(),
+		slog.String("reason", s.reason().String()),
+		inSeconds("seconds", time.Duration(s.srv.now()-s.began)),
+		slog.Int64("bytes", carried.bytes),
+		slog.Int64("packets", carried.packets))
+	if s.kind != publish {
+		attrs = append(attrs, slog.Int64("lag_bytes", lagBytes), inSeconds("lag_seconds", lag))
+		if first != 0 {
+			attrs = append(attrs, inSeconds("first_byte_seconds", time.Duration(first-s.began)))
+		}
+	}
+	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session ends", attrs...)
+}
+
+// inSeconds is a time in a log line, to the millisecond.
+func inSeconds(name string, d time.Duration) slog.Attr {
+	return slog.Float64(name, d.Round(time.Millisecond).Seconds())
+}
+
+// logAttrs names the session in a log line: never by its key.
+func (s *session) logAttrs() []slog.Attr {
+	return []slog.Attr{
+		slog.Uint64("id", s.id),
+		slog.String("channel", s.name),
+		slog.String("kind", s.kind.String()),
+		slog.String("door", s.door()),
+		slog.String("addr", shownAddr(s.addr)),
+		slog.Bool("tls", s.secure),
+	}
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"ws-stream-server/ring"
+)
+
+// tally is what a session has done, as it was last looked at. Nothing of it is counted
+// where packets are delivered: a receiver's numbers are those of its cursor, a
+// publisher's those of its ring, and somebody has to look (see survey).
+type tally struct {
+	mu sync.Mutex // held for moments, nothing is taken under it
+
+	// Guarded by mu. Of a receiver: where it joined, known once it has its first byte.
+	seq   uint64 // the first packet that it gets
+	base  uint64 // bytes of the stream before that
+	first int64  // Server.now at the first byte that it was handed; 0: none yet
+
+	// Guarded by mu. Bytes are as receivers get them, with the header of each frame.
+	sum        sum
+	lagBytes   int64
+	lagPackets int64
+	lag        time.Duration // how long ago the packet came that is next for it
+
+	// Guarded by mu: the last look of the survey's own, for the rate.
+	lookAt, lookBytes int64   // Server.now, sum.bytes; lookAt 0: none yet
+	rate              float64 // bytes per second up to then
+}
+
+// sum counts packets and their bytes.
+type sum struct{ bytes, packets int64 }
+
+func (a sum) plus(b sum) sum { return sum{a.bytes + b.bytes, a.packets + b.packets} }
+
+// join is told where a receiver joined its stream, by its sequence.
+func (t *tally) join(seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seq = seq
+}
+
+// begin is told that a receiver has its first byte, and how many bytes of the stream
+// stood before that.
+func (t *tally) begin(base uint64, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.base, t.first = base, now
+}
+
+// rateSpan is the shortest time over which a rate is taken.
+const rateSpan = time.Second
+
+// rateAt returns the bytes per second, by now: since the last look, or as of that if it
+// was just now; since began if there was none. The caller holds mu.
+func (t *tally) rateAt(now, began int64) float64 {
+	since, bytes := t.lookAt, t.sum.bytes-t.lookBytes
+	if since == 0 {
+		since = began
+	}
+	if span := time.Duration(now - since); span >= rateSpan {
+		return float64(bytes) / span.Seconds()
+	}
+	return t.rate
+}
+
+// look keeps the rate up to now, and begins a new time for the next one.
+func (t *tally) look(now, began int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rate = t.rateAt(now, began)
+	t.lookAt, t.lookBytes = now, t.sum.bytes
+}
+
+// total returns what the session has carried, up to the last look.
+func (t *tally) total() sum {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sum
+}
+
+// begun reports whether a receiver that stood at joined has got anything since, and
+// notes it. The pass that it joined in, or a later one, goes on: what it gets first is
+// still there. The caller holds the group's passing.
+func (m *member) begun(joined ring.Cursor) bool {
+	if m.cur.Seq() == joined.Seq() && !m.cur.MidPacket() {
+		return false
+	}
+	base, _ := joined.Position() // known: there is a packet
+	m.s.tally.begin(base, m.s.srv.now())
+	return true
+}
+
+// observe notes what a receiver has got, and its lag. age is the stream's, in
+// milliseconds. The caller holds the group's passing.
+func (m *member) observe(r *ring.Ring, age uint32) {
+	packets, bytes := m.cur.Lag(r)
+	at, _ := m.cur.Position()
+	came, waits := m.cur.Arrived()
+	t := &m.s.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first != 0 {
+		t.sum = sum{int64(at - t.base), int64(m.cur.Seq() - t.seq)}
+	}
+	t.lagPackets, t.lagBytes = int64(packets), int64(bytes)
+	switch {
+	case waits:
+		t.lag = since(age, came)
+	case packets == 0:
+		t.lag = 0
+	default: // it has lost its next packet: what is known of that stays
+	}
+}
+
+// since returns how long before age, the stream's milliseconds, a packet came. Both
+// begin anew after 49 days; a packet may have come after age was taken.
+func since(age, came uint32) time.Duration {
+	const justCame = 1<<32 - 60_000
+	ms := age - came
+	if ms >= justCame {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// observe notes what each receiver of the group has got. Any goroutine; it waits for a
+// pass that is under way, and holds up the next one for a fraction of what that takes.
+func (g *group) observe() {
+	g.passing.Lock()
+	defer g.passing.Unlock()
+	age := g.ch.age(g.ch.srv.now())
+	for _, list := range [][]member{g.members, g.fresh} {
+		for i := range list {
+			list[i].observe(g.ch.ring, age)
+		}
+	}
+}
+
+// observePublished notes what a publisher has sent. Any goroutine that holds neither
+// in.mu nor the channel's lock.
+func (s *session) observePublished() {
+	s.ch.mu.Lock()
+	r := s.ch.ring
+	if s.ch.publisher != s {
+		r = nil // it was ended before its start
+	}
+	s.ch.mu.Unlock()
+	if r == nil {
+		return
+	}
+	s.in.mu.Lock() // excludes the writer
+	carried := sum{int64(r.Written()), int64(r.Head())}
+	s.in.mu.Unlock()
+	s.tally.mu.Lock()
+	s.tally.sum = carried
+	s.tally.mu.Unlock()
+}
