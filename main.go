@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -39,12 +38,12 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is the program; it returns the exit code.
 func run(args []string) int {
-	done, err := answerArguments(args, version, os.Stdout)
+	what, err := parseArguments(args)
 	if err != nil {
 		return fail(exitSettings, err)
 	}
-	if done {
-		return exitOK
+	if what != taskServe {
+		return answer(what, os.Stdout)
 	}
 	cfg, err := loadSettings(".")
 	if err != nil {
@@ -53,34 +52,45 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGPIPE) // the log's reader may go, the server stays
 	sink := newLogSink(os.Stdout, cfg.LogFormat)
 	defer sink.Close()
-	log := newLogger(sink, cfg)
+	return serve(cfg, newLogger(sink, cfg), sink)
+}
+
+// parts is the program put together, with nothing running yet.
+type parts struct {
+	srv        *engine.Server
+	authorizer auth.Authorizer
+	begin      func() // to be called once the server listens
+}
+
+// assemble makes the parts; what they refuse is a setting that is wrong.
+func assemble(cfg settings, log *slog.Logger) (p parts, err error) {
 	if cfg.rtmpChunkSizeSet {
 		log.Info("RTMP_CHUNK_SIZE has no effect on WebSocket")
 	}
-	return serve(cfg, log, sink)
+	filter, err := netfilter.New(cfg.Filter)
+	if err != nil {
+		return parts{}, err
+	}
+	if p.authorizer, p.begin, err = newAuthorizer(cfg, log); err != nil {
+		return parts{}, err
+	}
+	p.srv, err = engine.New(cfg.Engine, engine.Options{Version: version, Log: log, Filter: filter, Auth: p.authorizer})
+	return p, err
 }
 
 // serve runs the server until a signal ends it.
 func serve(cfg settings, log *slog.Logger, sink *logSink) int {
-	filter, err := netfilter.New(cfg.Filter)
-	if err != nil {
-		return fail(exitSettings, err)
-	}
-	authorizer, begin, err := newAuthorizer(cfg, log)
-	if err != nil {
-		return fail(exitSettings, err)
-	}
-	srv, err := engine.New(cfg.Engine, engine.Options{Version: version, Log: log, Filter: filter, Auth: authorizer})
+	p, err := assemble(cfg, log)
 	if err != nil {
 		return fail(exitSettings, err)
 	}
 	debug.SetMemoryLimit(cfg.Engine.MemoryLimit())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	if err := srv.Start(); err != nil {
+	if err := p.srv.Start(); err != nil {
 		return fail(exitFault, err)
 	}
-	begin()
+	p.begin()
 	log.Info("started", "version", version)
 
 	log.Info("shutting down", "signal", (<-signals).String())
@@ -92,12 +102,12 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
+	if err := p.srv.Shutdown(ctx); err != nil {
 		log.Warn("shutdown was cut short", "error", err)
 	}
 	flush, cancelFlush := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancelFlush()
-	if err := authorizer.Close(flush); err != nil {
+	if err := p.authorizer.Close(flush); err != nil {
 		log.Warn("cannot tell the coordinator everything", "error", err)
 	}
 	log.Info("stopped")
@@ -115,10 +125,4 @@ func newAuthorizer(cfg settings, log *slog.Logger) (auth.Authorizer, func(), err
 		return nil, nil, err
 	}
 	return c, c.Start, nil
-}
-
-// fail prints why the program ends.
-func fail(code int, err error) int {
-	fmt.Fprintln(os.Stderr, "ws-stream-server:", err)
-	return code
 }

@@ -51,19 +51,28 @@ type settings struct {
 // The error is one line without the program's name, fit to be shown to the user
 // as it is: no secret and no control character is in it.
 func loadSettings(dir string) (settings, error) {
-	var s settings
-	r := reading{variables: variablesOf(reflect.TypeFor[settings]()), raw: make(map[string]string), fromFile: make(map[string]bool)}
-	err := r.fill(dir, &s)
+	s, r, err := readSettings(dir)
 	if err != nil {
-		return settings{}, r.hide(err)
+		return settings{}, err
 	}
-	s.rtmpChunkSizeSet = strings.TrimSpace(r.raw["RTMP_CHUNK_SIZE"]) != ""
 	for _, validate := range []func() error{s.Engine.Validate, s.Filter.Validate, s.Auth.Validate} {
 		if err := validate(); err != nil {
 			return settings{}, r.hide(errors.New(printable(err.Error(), maxLine)))
 		}
 	}
 	return s, nil
+}
+
+// readSettings is loadSettings without what the packages' Validate looks at: files, and
+// what contradicts each other.
+func readSettings(dir string) (settings, *reading, error) {
+	var s settings
+	r := reading{variables: variablesOf(reflect.TypeFor[settings]()), raw: make(map[string]string), fromFile: make(map[string]bool)}
+	if err := r.fill(dir, &s); err != nil {
+		return settings{}, nil, r.hide(err)
+	}
+	s.rtmpChunkSizeSet = strings.TrimSpace(r.raw["RTMP_CHUNK_SIZE"]) != ""
+	return s, &r, nil
 }
 
 // A variable is one setting as its struct tags describe it.

@@ -348,34 +348,43 @@ func TestSecretIsTakenByteForByteAndNeverShown(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	for _, arg := range []string{"-h", "-help", "--help"} {
-		var out bytes.Buffer
-		if done, err := answerArguments([]string{arg}, "1.2", &out); !done || err != nil {
-			t.Errorf("%s: done %v, %v", arg, done, err)
-		}
-		text := out.String()
-		for _, v := range all() {
-			if !strings.Contains(text, "\n  "+v.name+" (default: "+v.shownDefault()) || !strings.Contains(text, v.meaning+"\n") {
-				t.Errorf("%s does not describe %s", arg, v.name)
-			}
-		}
-		if !strings.Contains(text, "LOG_REQUESTS (default: YES)") || !strings.Contains(text, "HTTP_PORT (default: 80; 1 to 65535)") || !strings.Contains(text, "LOG_FORMAT (default: text; text or json)") {
-			t.Errorf("%s shows defaults in another form:\n%s", arg, text)
+	for word, want := range map[string]task{
+		"-h": taskHelp, "-help": taskHelp, "--help": taskHelp, "-version": taskVersion, "--version": taskVersion,
+		"-check": taskCheck, "--check": taskCheck, "-health": taskHealth, "--health": taskHealth,
+	} {
+		if got, err := parseArguments([]string{word}); got != want || err != nil {
+			t.Errorf("%s: %v, %v, want %v", word, got, err, want)
 		}
 	}
+	if got, err := parseArguments(nil); got != taskServe || err != nil {
+		t.Errorf("no argument: %v, %v", got, err)
+	}
+	for _, args := range [][]string{{"-port"}, {""}, {"-h", "x\ny"}, {"--"}, {"-"}, {"start"}, {"check"}, {"---check"}, {"-Check"}} {
+		if got, err := parseArguments(args); got != taskServe || err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, %v", args, got, err)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if done, err := answerArguments([]string{"-version"}, "1.2", &out); !done || err != nil || out.String() != "ws-stream-server 1.2\n" {
-		t.Errorf("-version: done %v, %v, %q", done, err, out.String())
+	if code := answer(taskHelp, &out); code != exitOK {
+		t.Errorf("exit code %d", code)
 	}
-	if done, err := answerArguments(nil, "1.2", &out); done || err != nil {
-		t.Errorf("no argument: done %v, %v", done, err)
-	}
-	for _, args := range [][]string{{"-port"}, {""}, {"-h", "x\ny"}, {"--"}, {"start"}} {
-		out.Reset()
-		done, err := answerArguments(args, "1.2", &out)
-		if done || err == nil || out.Len() != 0 || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q: done %v, %v, %q", args, done, err, out.String())
+	text := out.String()
+	for _, v := range all() {
+		if !strings.Contains(text, "\n  "+v.name+" (default: "+v.shownDefault()) || !strings.Contains(text, v.meaning+"\n") {
+			t.Errorf("-h does not describe %s", v.name)
 		}
+	}
+	for _, word := range []string{"LOG_REQUESTS (default: YES)", "HTTP_PORT (default: 80; 1 to 65535)", "LOG_FORMAT (default: text; text or json)", "\n  -version ", "\n  -check ", "\n  -health "} {
+		if !strings.Contains(text, word) {
+			t.Errorf("-h does not have %q:\n%s", word, text)
+		}
+	}
+	out.Reset()
+	if code := answer(taskVersion, &out); code != exitOK || out.String() != "ws-stream-server "+version+"\n" {
+		t.Errorf("-version: %d, %q", code, out.String())
 	}
 }
 

@@ -137,8 +137,7 @@ func (srv *Server) Start() error {
 		}
 		return err
 	}
-	srv.checkDescriptors()
-	srv.checkMemoryLimit()
+	srv.Warn()
 	srv.startWorkers()
 	srv.front = newFront(srv, listeners)
 	return nil
