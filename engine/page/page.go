@@ -47,6 +47,7 @@ var files = map[string]struct{ name, contentType string }{
 
 	// Status.
 	"/client/status.js": {"status.js", javaScript},
+	"/client/plot.js":   {"plot.js", javaScript},
 }
 
 const (
