@@ -45,6 +45,7 @@ export class Plot {
     this.#observer = new ResizeObserver(this.#redraw);
     this.#observer.observe(canvas);
     this.#scheme.addEventListener("change", this.#redraw);
+    document.addEventListener("themechange", this.#redraw);
   }
 
   /**
@@ -85,6 +86,7 @@ export class Plot {
     cancelAnimationFrame(this.#pending);
     this.#observer.disconnect();
     this.#scheme.removeEventListener("change", this.#redraw);
+    document.removeEventListener("themechange", this.#redraw);
   }
 
   #words(value) {
@@ -119,7 +121,11 @@ export class Plot {
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
     const style = getComputedStyle(canvas);
-    const color = (name) => style.getPropertyValue(name).trim() || style.color;
+    // A custom property may hold light-dark(), which only an element resolves.
+    const color = (name) => {
+      canvas.style.color = `var(${name})`;
+      return style.color;
+    };
     const area = { left: PAD, right: width - PAD, top: ROW + PAD + 4, bottom: height - ROW - PAD };
     const { max = 0 } = this.summary;
     const { limit, top } = this.#options;
