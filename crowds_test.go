@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -112,4 +116,105 @@ func TestOneAddressLocksNobodyOut(t *testing.T) {
 		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.9.1"), wstest.Patience(60*time.Second)).Sync()
 	}
 	t.Logf("10 newcomers served in %v", time.Since(start).Round(time.Millisecond))
+}
+
+// However the places are shared out among hostile addresses, each one below half of
+// them, and however little these say: who comes from another address is served at once,
+// and clients of theirs whose network is slow get in as well, if the address has no more
+// than its share.
+func TestSeveralAddressesLockNobodyOut(t *testing.T) {
+	t.Parallel()
+	requireLoopbackRange(t)
+	c := wstest.NewIdentity(t, "one")
+	for i, hostile := range []int{2, 4, 32} {
+		t.Run(fmt.Sprint(hostile, " addresses"), func(t *testing.T) {
+			t.Parallel()
+			const places = 64
+			s, _ := startTLS(t, c, fmt.Sprint("MAX_HANDSHAKES=", places), "HANDSHAKE_TIMEOUT_SECONDS=300", "CONCURRENT_LIMIT_WHITELIST=*")
+			slow := slowTLS(t, s.tlsAddr, fmt.Sprintf("127.0.11.%d", i+1), c)
+			for h := range hostile {
+				crowd(t, s.addr, fmt.Sprintf("127.0.%d.%d", 12+i, h+1), 3*places/hostile)
+			}
+			s.wantLog("MAX_HANDSHAKES")
+			from := fmt.Sprintf("127.0.10.%d", i+1)
+			for range 3 {
+				wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From(from), wstest.Patience(60*time.Second)).Sync()
+			}
+			if err := <-slow; err != nil {
+				t.Errorf("a slow client within its address's share: %v", err)
+			}
+		})
+	}
+}
+
+// distant is a connection over a long way: what answers a write comes late.
+type distant struct {
+	net.Conn
+	trip time.Duration
+	sent bool
+}
+
+func (d *distant) Write(b []byte) (int, error) {
+	d.sent = true
+	return d.Conn.Write(b)
+}
+
+func (d *distant) Read(b []byte) (int, error) {
+	if d.sent {
+		d.sent = false
+		time.Sleep(d.trip)
+	}
+	return d.Conn.Read(b)
+}
+
+// slowTLS asks for a page over TLS, and over a way so long that the request is there
+// only after 3.2 s, later than who has more than its share may be. The answer comes by
+// the channel that it returns.
+func slowTLS(t *testing.T, addr, from string, id wstest.Identity) <-chan error {
+	t.Helper()
+	const trip = 1600 * time.Millisecond
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(60 * time.Second))
+	cfg := id.Trust()
+	cfg.ServerName = "127.0.0.1"
+	answer := make(chan error, 1)
+	go func() {
+		time.Sleep(trip) // until the client knows that it is connected
+		c := tls.Client(&distant{Conn: nc, trip: trip}, cfg)
+		_, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if err == nil {
+			_, err = http.ReadResponse(bufio.NewReader(c), nil)
+		}
+		answer <- err
+	}()
+	return answer
+}
+
+// Who asks for pages and does not take them has its places no longer than others need
+// them.
+func TestPagesThatAreNotTakenHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	requireLoopbackRange(t)
+	s := startServer(t, "MAX_HANDSHAKES=4", "HANDSHAKE_TIMEOUT_SECONDS=300")
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.13.1")}}
+	requests := strings.Repeat("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 100)
+	for range 4 {
+		nc, err := d.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		for err == nil { // until the server is stuck in an answer, and reads no more requests
+			_ = nc.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			_, err = io.WriteString(nc, requests)
+		}
+	}
+	for range 3 {
+		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.13.2"), wstest.Patience(60*time.Second)).Sync()
+	}
 }

@@ -8,10 +8,16 @@ import (
 	"time"
 )
 
-// silentGrace is how long a connection may have its place without a request before
+// How long a connection may have its place, and then have it with its request, before
 // others may have the place instead. Who asks at once, as clients do, is answered in
-// milliseconds, even in a storm.
-const silentGrace = time.Second
+// milliseconds, even in a storm; TLS and the request take three round trips.
+const (
+	// hogGrace is for a silent one of a source that has more than twice its share.
+	hogGrace = time.Second
+
+	// guestGrace is for all others.
+	guestGrace = 3 * time.Second
+)
 
 // roomFactor is how many times MAX_HANDSHAKES connections may wait for a place. One
 // that waits has a descriptor, and no goroutine.
@@ -20,10 +26,14 @@ const roomFactor = 16
 // crowd is who is at the front door: who has one of the places, and who waits for one,
 // in a queue for each source. It decides who is next and who has to go; gate does it.
 //
-// The policy: free places go to the queues in turn, so that who comes behind a crowd
-// of one address waits for one or two places, not for the crowd. A source that has more
-// than half of all places (there is one at most) lets the others go first, and as long
-// as others wait has to give up places that it holds without a request.
+// The policy: each source that is here may have an equal share of the places, one at
+// least. Free places go to the queues in turn, first to sources that have less than
+// their share, so that who comes behind a crowd waits for one or two places, not for the
+// crowd. When no place is free, sources that have more than their share have to give
+// places up for one that has less: of the source that has the most, the connection that
+// has had its time, which is short for those that have sent no request. A source within
+// its share keeps its places, however slow it is; unless there are more sources than
+// places: then whoever has had its time gives its place to one that has none.
 type crowd struct {
 	limit int // static; places; 0: no limit
 
@@ -32,7 +42,6 @@ type crowd struct {
 	turns   []*source                // those with a queue, next first
 	waiting int
 	held    int
-	hog     *source // who was the last to get more than half of all places
 }
 
 // source is all connections of one address, of one /64 in IPv6.
@@ -41,6 +50,7 @@ type source struct {
 	queue  []*guest     // waits, oldest first
 	held   int          // places
 	silent list.List    // of those, who has not sent a request; oldest first
+	asking list.List    // of those, who has sent one and gets its answer; oldest first
 }
 
 // guest is one connection at the front door.
@@ -50,8 +60,9 @@ type guest struct {
 	door *door    // the listener that it came by
 	from *source  // whose it is
 
-	since  time.Time     // when it got its place
-	silent *list.Element // in source.silent; nil: not there
+	since time.Time     // when it got its place, or sent its last request
+	in    *list.List    // its source's silent or asking; nil: neither, it is kept
+	at    *list.Element // where it is in there
 }
 
 // sourceName returns whose a connection is.
@@ -147,28 +158,36 @@ func (c *crowd) clear() (gone []*guest) {
 	return gone
 }
 
+// share returns how many places each source may have that is here.
+func (c *crowd) share() int { return max(1, c.limit/max(1, len(c.sources))) }
+
 // next gives a free place to whose turn it is; nil: there is none, or nobody waits.
 func (c *crowd) next(now time.Time) *guest {
-	for c.waiting > 0 && !c.full() {
-		p := c.turns[0]
-		c.turns[0] = nil
-		c.turns = c.turns[1:]
-		if c.hogging(p) && c.waiting > len(p.queue) {
-			c.turns = append(c.turns, p)
-			continue
-		}
-		g := p.queue[0]
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
-		c.waiting--
-		if len(p.queue) > 0 {
-			c.turns = append(c.turns, p)
-		}
-		c.take(g, now)
-		g.silent = p.silent.PushBack(g)
-		return g
+	if c.waiting == 0 || c.full() {
+		return nil
 	}
-	return nil
+	at := 0
+	if c.limit > 0 {
+		at = max(0, c.wanting(c.share()))
+	}
+	p := c.turns[at]
+	c.turns = slices.Delete(c.turns, at, at+1)
+	g := p.queue[0]
+	p.queue[0] = nil
+	p.queue = p.queue[1:]
+	c.waiting--
+	if len(p.queue) > 0 {
+		c.turns = append(c.turns, p)
+	}
+	c.take(g, now)
+	g.enter(&p.silent)
+	return g
+}
+
+// wanting returns the turn of the first source that waits and has less than its share;
+// -1: there is none.
+func (c *crowd) wanting(share int) int {
+	return slices.IndexFunc(c.turns, func(p *source) bool { return p.held < share })
 }
 
 // take counts a place that g has from now on.
@@ -176,40 +195,99 @@ func (c *crowd) take(g *guest, now time.Time) {
 	g.since = now
 	g.from.held++
 	c.held++
-	if c.hogging(g.from) {
-		c.hog = g.from
-	}
 }
 
-// hogging reports whether a source has more than half of all places.
-func (c *crowd) hogging(p *source) bool { return c.limit > 0 && p.held > c.limit/2 }
+// enter puts a guest at the end of one of its source's lists, nil: of none.
+func (g *guest) enter(l *list.List) {
+	if g.in != nil {
+		g.in.Remove(g.at)
+	}
+	g.in, g.at = l, nil
+	if l != nil {
+		g.at = l.PushBack(g)
+	}
+}
 
 // asked tells that a guest has sent a request.
-func (c *crowd) asked(g *guest) {
-	if g.silent != nil {
-		g.from.silent.Remove(g.silent)
-		g.silent = nil
-	}
+func (c *crowd) asked(g *guest, now time.Time) {
+	g.since = now
+	g.enter(&g.from.asking)
 }
+
+// answered tells that a guest has its answer, and is kept for its next request.
+func (c *crowd) answered(g *guest) { g.enter(nil) }
 
 // leave gives a guest's place back.
 func (c *crowd) leave(g *guest) {
-	c.asked(g)
+	g.enter(nil)
 	g.from.held--
 	c.held--
 	c.forget(g.from)
 }
 
 // victim returns who has to give up a place for those who wait, if anybody has to. in
-// is in how long somebody may have to, 0 if nobody.
-func (c *crowd) victim(now time.Time) (g *guest, in time.Duration) {
-	p := c.hog
-	if p == nil || !c.full() || !c.hogging(p) || c.waiting == len(p.queue) || p.silent.Len() == 0 {
+// is in how long somebody may have to, 0 if nobody. late reports whether a silent guest
+// has said something that the server has not come to read: its time begins anew.
+func (c *crowd) victim(now time.Time, late func(*guest) bool) (g *guest, in time.Duration) {
+	share := c.share()
+	if !c.full() || c.wanting(share) < 0 {
 		return nil, 0
 	}
-	g = p.silent.Front().Value.(*guest)
-	if left := silentGrace - now.Sub(g.since); left > 0 {
-		return nil, left
+	most := share // who has more has to give
+	if len(c.sources) > c.limit && !c.anyAbove(share) {
+		most = 0
 	}
-	return g, 0
+	in = guestGrace
+	for _, p := range c.sources {
+		if p.held <= most {
+			continue
+		}
+		x, left := p.first(now, share, late)
+		switch {
+		case x == nil:
+		case left > 0:
+			in = min(in, left)
+		case g == nil, p.held > g.from.held, p.held == g.from.held && x.since.Before(g.since):
+			g = x
+		}
+	}
+	if g != nil {
+		in = 0
+	}
+	return g, in
+}
+
+// anyAbove reports whether a source has more than its share.
+func (c *crowd) anyAbove(share int) bool {
+	for _, p := range c.sources {
+		if p.held > share {
+			return true
+		}
+	}
+	return false
+}
+
+// first returns the guest whose time is over first, and how much of it is left; nil:
+// there is none.
+func (p *source) first(now time.Time, share int, late func(*guest) bool) (g *guest, left time.Duration) {
+	grace := guestGrace
+	if p.held > 2*share {
+		grace = hogGrace
+	}
+	for range p.silent.Len() {
+		g = p.silent.Front().Value.(*guest)
+		if left = grace - now.Sub(g.since); left > 0 || !late(g) {
+			break
+		}
+		g.since = now
+		p.silent.MoveToBack(g.at)
+		left = grace
+	}
+	if e := p.asking.Front(); e != nil {
+		x := e.Value.(*guest)
+		if l := guestGrace - now.Sub(x.since); g == nil || l < left {
+			g, left = x, l
+		}
+	}
+	return g, left
 }

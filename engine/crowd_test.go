@@ -16,12 +16,13 @@ type crowdScript struct {
 	now    time.Time
 	guests map[string]*guest
 	names  map[*guest]string
+	late   map[string]bool
 }
 
 func newCrowdScript(t *testing.T, limit int) *crowdScript {
 	return &crowdScript{
 		t: t, c: &crowd{limit: limit, sources: map[netip.Prefix]*source{}}, now: time.Unix(1e9, 0),
-		guests: map[string]*guest{}, names: map[*guest]string{},
+		guests: map[string]*guest{}, names: map[*guest]string{}, late: map[string]bool{},
 	}
 }
 
@@ -30,6 +31,8 @@ func newCrowdScript(t *testing.T, limit int) *crowdScript {
 //	+a1   a1 arrives; who is hung up because too many wait
 //	next  who gets a place
 //	!a1   a1 sends a request
+//	.a1   a1 has its answer, and is kept
+//	?a1   the server has not read what a1 has sent
 //	-a1   a1 leaves its place
 //	out   who has to give up a place, and gives it up; or in how long somebody may have to
 //	thin  who is hung up so that fewer wait
@@ -37,11 +40,12 @@ func newCrowdScript(t *testing.T, limit int) *crowdScript {
 func (s *crowdScript) play(word string) string {
 	switch name := word[1:]; {
 	case word == "next":
+		s.now = s.now.Add(1) // nobody comes at the same moment as another one
 		return s.names[s.c.next(s.now)]
 	case word == "out":
-		g, in := s.c.victim(s.now)
+		g, in := s.c.victim(s.now, func(g *guest) bool { return s.late[s.names[g]] })
 		if g == nil {
-			return in.String()
+			return in.Round(time.Millisecond).String()
 		}
 		s.c.leave(g)
 		return s.names[g]
@@ -57,7 +61,11 @@ func (s *crowdScript) play(word string) string {
 		s.guests[name], s.names[g] = g, name
 		return s.names[s.c.arrive(g)]
 	case word[0] == '!':
-		s.c.asked(s.guests[name])
+		s.c.asked(s.guests[name], s.now)
+	case word[0] == '.':
+		s.c.answered(s.guests[name])
+	case word[0] == '?':
+		s.late[name] = true
 	case word[0] == '-':
 		s.c.leave(s.guests[name])
 	default:
@@ -65,7 +73,7 @@ func (s *crowdScript) play(word string) string {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.now = s.now.Add(d)
+		s.now = s.now.Add(d + time.Microsecond)
 	}
 	return ""
 }
@@ -80,16 +88,25 @@ func TestWhoIsNextAtTheFrontDoor(t *testing.T) {
 		{"no limit", 0, "+a1 next=a1 +a2 next=a2 +b1 next=b1 out=0s -a1 -a2 -b1"},
 		{"sources take turns", 4, "+a1 +b1 +c1 +d1 next=a1 next=b1 next=c1 next=d1 " +
 			"+a2 +a3 +a4 +b2 +c2 -d1 next=a2 -a1 next=b2 -b1 next=c2 -c1 next=a3"},
-		{"a newcomer comes before a crowd", 2, "+a1 next=a1 +a2 next=a2 +a3 +a4 +a5 +b1 -a1 next=a3 +b2 -a2 next=b1 -a3 next=a4"},
-		{"who has more than half lets others go first", 4, "+a1 next=a1 +a2 next=a2 +a3 next=a3 +a4 next=a4 +a5 +a6 +b1 +c1 " +
+		{"a newcomer comes before a crowd", 2, "+a1 next=a1 +a2 next=a2 +a3 +a4 +a5 +b1 -a1 next=b1 +b2 -a2 next=a3 -b1 next=b2 -a3 next=a4"},
+		{"who has less than its share comes first", 4, "+a1 next=a1 +a2 next=a2 +a3 next=a3 +a4 next=a4 +a5 +a6 +b1 +c1 " +
 			"-a1 next=b1 -a2 next=c1 -b1 next=a5"},
-		{"and goes on when nobody else waits", 2, "+a1 next=a1 +a2 next=a2 +a3 -a1 next=a3"},
-		{"who has more than half and is silent gives up the oldest place", 3, "+a1 next=a1 500ms +a2 next=a2 +a3 next=a3 +b1 next= " +
-			"out=500ms 500ms out=a1 out=0s next=b1 +b2 next= out=500ms 500ms out=a2 next=b2"},
-		{"not for its own", 2, "+a1 next=a1 +a2 next=a2 +a3 2s out=0s"},
-		{"not who has sent a request", 2, "+a1 next=a1 +a2 next=a2 +b1 !a1 2s out=a2 next=b1 +c1 out=0s"},
-		{"not who has half", 4, "+a1 next=a1 +a2 next=a2 +b1 next=b1 +b2 next=b2 +c1 2s out=0s -b1 next=c1"},
-		{"one place", 1, "+a1 next=a1 +b1 out=1s 1s out=a1 next=b1"},
+		{"and who has it goes on when nobody else waits", 2, "+a1 next=a1 +a2 next=a2 +a3 -a1 next=a3"},
+		{"who has more than twice its share and is silent gives up the oldest place", 3, "+a1 next=a1 500ms +a2 next=a2 +a3 next=a3 +b1 next= " +
+			"out=500ms 500ms out=a1 out=0s next=b1 +b2 next= out=0s"},
+		{"more than its share", 4, fill("ab", 2) + "+c1 next= out=3s 2s out=1s 1s out=a1 out=0s next=c1 +c2 next= 10s out=0s"},
+		{"who has the most comes first", 8, fill("a", 2) + "100ms " + fill("bc", 3) + "+d1 2900ms out=100ms 100ms out=b1 next=d1"},
+		{"and of those who has been there longest", 6, fill("a", 2) + "1s " + fill("bc", 2) + "+d1 +d2 5s out=a1 next=d1 out=0s"},
+		{"several newcomers", 4, fill("ab", 2) + "+c1 +d1 3s out=a1 next=c1 out=b1 next=d1 +e1 3s out=a2 next=e1"},
+		{"nobody within its share", 6, fill("ab", 3) + "+a4 +b4 60s out=0s"},
+		{"not for its own", 2, "+a1 next=a1 +a2 next=a2 +a3 60s out=0s"},
+		{"who is asked for a page has the time once more", 2, "+a1 next=a1 2s +a2 next=a2 !a1 !a2 +b1 out=3s 2s !a2 out=1s 1s out=a1 next=b1 60s out=0s"},
+		{"of silent ones and others whose time is over first", 3, fill("a", 3) + "!a1 +b1 1s out=a2 next=b1 +c1 out=2s 2s out=a3 next=c1"},
+		{"not who is kept, who goes at once", 2, "+a1 next=a1 +a2 next=a2 !a1 .a1 !a2 .a2 +b1 3s out=3s -a1 next=b1"},
+		{"not who has spoken to a server that is late", 3, fill("a", 3) + "?a1 +b1 1s out=a2 next=b1"},
+		{"which begins its time anew", 2, fill("a", 2) + "?a1 ?a2 +b1 3s out=3s 3s out=3s"},
+		{"more sources than places: each for its time", 2, fill("ab", 1) + "1s +c1 +d1 out=2s 2s out=a1 next=c1 out=b1 next=d1 +e1 out=3s 3s out=c1 next=e1"},
+		{"one place", 1, "+a1 next=a1 +b1 out=3s 3s out=a1 next=b1"},
 		{"too many wait: the newest of the longest queue goes", 1, "+a1 next=a1 " + arrivals("a", 2, 16) + "+b1=a17 +b2=a16"},
 		{"too many wait: the newcomer, where queues are as long", 1, "+a1 next=a1 " + arrivals("bcdefghijklmnopq", 1, 1) + "+r1=r1 +b2=b2"},
 		{"fewer may wait: the newer halves of the queues go", 1, "thin= +a1 next=a1 thin= +a2 +a3 +b1 +a4 +a5 +b2 +b3 +c1 thin=a4,a5,b3 thin=a3,b2 thin=c1 thin=b1 thin=a2 thin="},
@@ -113,6 +130,17 @@ func TestWhoIsNextAtTheFrontDoor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fill is n guests of each source who come and have a place each.
+func fill(sources string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		for _, source := range sources {
+			fmt.Fprintf(&b, "+%c%d next=%c%d ", source, i+1, source, i+1)
+		}
+	}
+	return b.String()
 }
 
 // arrivals is n guests of each source from a number on, who only wait.

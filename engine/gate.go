@@ -21,9 +21,9 @@ import (
 // When all places are taken, nobody is refused: connections are accepted and wait, and
 // crowd says who is next. How long is bounded by what bounds the others:
 // HANDSHAKE_TIMEOUT_SECONDS for the PROXY protocol's header, for TLS and for the
-// request's header, each, and the time of the answer. Connections kept for their next
-// request give their places up to those that wait: else a client could hold a place for
-// ever.
+// request's header, each, and the time of the answer; where others have more than their
+// share, by hogGrace and guestGrace. Connections kept for their next request give their
+// places up to those that wait: else a client could hold a place for ever.
 type gate struct {
 	log *slog.Logger // static
 
@@ -37,8 +37,14 @@ type gate struct {
 	closing bool                // the server goes away: nobody waits any more
 }
 
-// gateSilence is how long the log is spared a line about a full gate after the last one.
-const gateSilence = time.Minute
+const (
+	// gateSilence is how long the log is spared a line about a full gate after the last
+	// one.
+	gateSilence = time.Minute
+
+	// lookEvery is how often a full gate looks whether somebody has to give up a place.
+	lookEvery = 100 * time.Millisecond
+)
 
 func newGate(limit int, log *slog.Logger) *gate {
 	return &gate{
@@ -83,10 +89,10 @@ func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 			g.said, tell = now, true
 		}
 		x := g.anyKept()
-		if x == nil {
+		if x == nil && g.timer == nil {
 			var in time.Duration
-			if x, in = g.crowd.victim(now); in > 0 && g.timer == nil {
-				g.timer = time.AfterFunc(in, g.look)
+			if x, in = g.crowd.victim(now, late); in > 0 {
+				g.timer = time.AfterFunc(min(in, lookEvery), g.look)
 			}
 		}
 		if x == nil {
@@ -96,6 +102,9 @@ func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 		gone = append(gone, x)
 	}
 }
+
+// late reports whether the server has not come to read what a guest has sent.
+func late(x *guest) bool { return unreadBy(x.conn) > 0 }
 
 // look is what the timer does.
 func (g *gate) look() {
@@ -152,8 +161,9 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 		case x == nil:
 		case state == http.StateActive:
 			delete(g.kept, x)
-			g.crowd.asked(x)
+			g.crowd.asked(x, time.Now())
 		case state == http.StateIdle:
+			g.crowd.answered(x)
 			g.kept[x] = struct{}{}
 		default: // hijacked, closed
 			g.drop(x)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -52,6 +53,9 @@ func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // unread is not known here: a heartbeat may go to a publisher that is gone.
 func unread(*nbio.Conn) int64 { return 0 }
+
+// unreadBy is not known here.
+func unreadBy(net.Conn) int { return 0 }
 
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"net"
+	"syscall"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -58,6 +60,24 @@ func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
 // unread returns how many bytes of the client wait to be read, 0 when the connection
 // is closed. Any goroutine.
 func unread(c *nbio.Conn) int64 { return queued(c, unix.SIOCINQ) }
+
+// unreadBy returns how many bytes of a connection that is not handed over wait to be
+// read, 0 when that is not known. Any goroutine.
+func unreadBy(c net.Conn) (n int) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // inKernel returns how many bytes the kernel holds that the client has not
 // acknowledged, 0 when the connection is closed. Any goroutine.

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"net"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -23,6 +24,10 @@ func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 
 // unread is not known here: a heartbeat may go to a publisher that is gone.
 func unread(*nbio.Conn) int64 { return 0 }
+
+// unreadBy is not known here: a server that is late itself may hang up those whose time
+// at the front door is over.
+func unreadBy(net.Conn) int { return 0 }
 
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.
