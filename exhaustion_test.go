@@ -163,14 +163,24 @@ func alive(c *wstest.Conn) error {
 	}
 }
 
-// More connections than descriptors are a promise that cannot be kept: the server
-// says so at its start.
+// More connections or handshakes than descriptors, 32 of which are the server's own, are
+// a promise that cannot be kept: the server says so at its start.
 func TestMoreConnectionsThanDescriptors(t *testing.T) {
 	t.Parallel()
-	const word = "MAX_CONNECTIONS cannot be reached"
-	startServer(t, "ulimit:64", "GOMAXPROCS=2", "MAX_CONNECTIONS=64").wantLines(word, 1)
-	startServer(t, "ulimit:64", "GOMAXPROCS=2", "MAX_CONNECTIONS=63").wantLines(word, 0)
-	startServer(t, "ulimit:64", "GOMAXPROCS=2").wantLines(word, 0)
+	const connections, handshakes = "MAX_CONNECTIONS cannot be reached", "MAX_HANDSHAKES cannot be reached"
+	for _, c := range []struct {
+		env                     []string
+		connections, handshakes int // lines
+	}{
+		{[]string{"MAX_CONNECTIONS=33", "MAX_HANDSHAKES=32"}, 1, 0},
+		{[]string{"MAX_CONNECTIONS=32", "MAX_HANDSHAKES=33"}, 0, 1},
+		{[]string{"MAX_HANDSHAKES=0"}, 0, 0},
+		{nil, 0, 1}, // 1024
+	} {
+		s := startServer(t, append([]string{"ulimit:64", "GOMAXPROCS=2"}, c.env...)...)
+		s.wantLines(connections, c.connections)
+		s.wantLines(handshakes, c.handshakes)
+	}
 }
 
 // A storm of handshakes on the last descriptors: each one is served whole or told to

@@ -21,6 +21,10 @@ const (
 	// calmTime is how long nobody must have met a shortage before it is over.
 	calmTime = 5 * time.Second
 
+	// ownDescriptors is how many files the server has open without a client, about:
+	// listeners, log, three for each poller, certificate files for a moment.
+	ownDescriptors = 32
+
 	// handoverPause is how long a hand-over waits that has found no descriptor.
 	handoverPause = 5 * time.Millisecond
 )
@@ -111,11 +115,18 @@ func (srv *Server) room() bool {
 	return true
 }
 
-// checkDescriptors says at the start if MAX_CONNECTIONS promises too much.
+// checkDescriptors says at the start if MAX_CONNECTIONS or MAX_HANDSHAKES promises too
+// much.
 func (srv *Server) checkDescriptors() {
-	if limit := descriptorLimit(); limit > 0 && uint64(srv.cfg.MaxConnections) >= limit {
-		srv.log.Warn("MAX_CONNECTIONS cannot be reached: each connection needs a file descriptor; raise the limit (ulimit -n, LimitNOFILE)",
-			"MAX_CONNECTIONS", srv.cfg.MaxConnections, "limit", limit)
+	limit := descriptorLimit()
+	for _, c := range []struct {
+		name string
+		most int
+	}{{"MAX_CONNECTIONS", srv.cfg.MaxConnections}, {"MAX_HANDSHAKES", srv.cfg.MaxHandshakes}} {
+		if limit > 0 && c.most > 0 && uint64(c.most)+ownDescriptors > limit {
+			srv.log.Warn(c.name+" cannot be reached: each connection needs a file descriptor; raise the limit (ulimit -n, LimitNOFILE)",
+				c.name, c.most, "limit", limit)
+		}
 	}
 }
 
