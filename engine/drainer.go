@@ -39,7 +39,8 @@ func (d *drainer) add(t task) {
 	}
 }
 
-// run works until stop is closed.
+// run works until stop is closed: then all connections are, and what is still queued
+// lets go of their sessions.
 func (d *drainer) run(stop <-chan struct{}) {
 	d.alarm = time.NewTimer(time.Hour)
 	defer d.alarm.Stop()
@@ -47,19 +48,33 @@ func (d *drainer) run(stop <-chan struct{}) {
 	for {
 		select {
 		case <-d.wakeup:
-			d.mu.Lock()
-			batch, d.queue = d.queue, batch[:0]
-			d.mu.Unlock()
-			for i, t := range batch {
-				t.run()
-				batch[i] = nil
-			}
+			batch = d.work(batch)
 		case <-d.alarm.C:
 			d.rouse()
 		case <-stop:
+			for range atTheStop {
+				batch = d.work(batch)
+			}
 			return
 		}
 	}
+}
+
+// atTheStop is how often a drainer looks at its queue at the end: it finds passes, and
+// then the partings that follow from them.
+const atTheStop = 2
+
+// work does what is queued. It is given a list to use again, and returns one.
+func (d *drainer) work(spare []task) []task {
+	d.mu.Lock()
+	batch := d.queue
+	d.queue = spare[:0]
+	d.mu.Unlock()
+	for i, t := range batch {
+		t.run()
+		batch[i] = nil
+	}
+	return batch
 }
 
 // putOff has a group's turn come when it has rested. Called on the drainer.

@@ -136,10 +136,7 @@ func (srv *Server) Channels() []ChannelInfo {
 
 // Overview counts. Any goroutine, after Start. It waits for passes that are under way.
 func (srv *Server) Overview() Overview {
-	o := Overview{Lag: make([]LagBucket, len(lagBounds))}
-	for i, le := range lagBounds {
-		o.Lag[i].LE = le
-	}
+	o := newOverview()
 	var worst []*session
 	srv.survey.walk(func(s *session, now int64) {
 		switch {
@@ -157,6 +154,15 @@ func (srv *Server) Overview() Overview {
 		o.Slowest = append(o.Slowest, s.info(now))
 	}
 	o.Totals = srv.roster.totals()
+	return o
+}
+
+// newOverview returns one of nobody.
+func newOverview() Overview {
+	o := Overview{Lag: make([]LagBucket, len(lagBounds))}
+	for i, le := range lagBounds {
+		o.Lag[i].LE = le
+	}
 	return o
 }
 

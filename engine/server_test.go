@@ -31,6 +31,8 @@ type testServer struct {
 	addr    string
 	tlsAddr string
 	trust   *tls.Config // what a client needs to believe the certificate
+
+	hastened bool // the test itself has ended the server
 }
 
 // A server that is shut down as soon as it runs ends, whether its pollers have begun or
@@ -107,8 +109,22 @@ func newServer(t *testing.T, cfg Config) *Server {
 	return srv
 }
 
+// hasten has the server's end cut off whoever is not gone when ctx ends: the test's end
+// makes no other.
+func (s *testServer) hasten(ctx context.Context) {
+	s.t.Helper()
+	s.hastened = true
+	if err := s.Shutdown(ctx); err == nil {
+		s.t.Error("nobody was cut off")
+	}
+	s.wantNothingLeft()
+}
+
 // shutdown ends the server and checks that everything was given back.
 func (s *testServer) shutdown() {
+	if s.hastened {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {

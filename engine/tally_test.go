@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"ws-stream-server/ring"
+)
+
+// A rate is that of the time since the last look, or of the one before if that was just
+// now.
+func TestRates(t *testing.T) {
+	const sec = int64(time.Second)
+	var y tally
+	wants := func(what string, now int64, want float64) {
+		t.Helper()
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		if got := y.rateAt(now, 10*sec); got != want {
+			t.Errorf("%s: %v bytes a second, wanted %v", what, got, want)
+		}
+	}
+	y.sum.bytes = 500
+	wants("half a second after the beginning", 10*sec+sec/2, 0)
+	wants("two seconds after it", 12*sec, 250)
+	y.look(12*sec, 10*sec)
+	y.sum.bytes = 9500
+	wants("just after the first look", 12*sec+sec/2, 250)
+	wants("three seconds after it", 15*sec, 3000)
+	y.look(15*sec, 10*sec)
+	wants("just after the second look", 15*sec+1, 3000)
+	y.look(20*sec, 10*sec)
+	wants("after five seconds of nothing", 20*sec, 0)
+}
+
+// How long ago a packet came is right where the milliseconds begin anew, after 49 days.
+func TestSince(t *testing.T) {
+	for _, c := range []struct {
+		age, came uint32
+		want      time.Duration
+	}{
+		{0, 0, 0},
+		{5, 2, 3 * time.Millisecond},
+		{2, math.MaxUint32 - 2, 5 * time.Millisecond},
+		{2, 3, 0}, // came while somebody looked
+		{math.MaxUint32, 4, 0},
+		{1000, 2000, 0},
+		{0, 60_000, 0},
+		{0, 60_001, (math.MaxUint32 - 60_000) * time.Millisecond},
+		{math.MaxUint32 - 60_000, 0, (math.MaxUint32 - 60_000) * time.Millisecond},
+	} {
+		if got := since(c.age, c.came); got != c.want {
+			t.Errorf("at %d, a packet of %d came %v ago, wanted %v", c.age, c.came, got, c.want)
+		}
+	}
+}
+
+// A lag over the moment when the milliseconds begin anew, and what is noted of a
+// receiver that joined there, is what it is at any other.
+func TestLagAfter49Days(t *testing.T) {
+	srv := newServer(t, Config{ReceiverLagMB: 1, MaxMessageMB: 1})
+	srv.drainers = []*drainer{newDrainer()}
+	ch := &Channel{srv: srv, name: "cam"}
+	ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
+	s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
+	s.ch = ch
+	ch.admit(s)
+	g := (*ch.groups.Load())[0]
+	g.pass(srv.now()) // its socket is not free: it has a place, and gets nothing
+	come := uint32(math.MaxUint32 - 999) // a second before they begin anew
+	ch.ring.Reserve(10)
+	ch.ring.Commit(come)
+	ch.since = srv.now() - int64(1<<32+2000)*int64(time.Millisecond)
+	g.observe()
+	if y := &s.tally; y.lag < 3*time.Second || y.lag > 3*time.Second+patience || y.lagBytes != 10 || y.lagPackets != 1 {
+		t.Errorf("the lag is %v, %d bytes, %d packets; wanted 3 s, 10 bytes, 1 packet", y.lag, y.lagBytes, y.lagPackets)
+	}
+}
+
+// The histogram has every receiver once, and the slowest are the slowest: as a naive
+// count has it.
+func TestTheHistogramAndTheSlowest(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{0, 1, slowest - 1, slowest, slowest + 1, 300} {
+		o := newOverview()
+		var worst []*session
+		var lags []time.Duration
+		for range n {
+			s := &session{}
+			s.tally.lag = time.Duration(rnd.Int64N(int64(100*time.Second))) * time.Duration(rnd.IntN(4)) / 3
+			if rnd.IntN(5) == 0 {
+				s.tally.lag = time.Second // a bound
+			}
+			lags = append(lags, s.tally.lag)
+			worst = o.addLag(s, worst)
+		}
+		sum := time.Duration(0)
+		for _, l := range lags {
+			sum += l
+		}
+		if math.Abs(o.LagSeconds-sum.Seconds()) > 1e-6 {
+			t.Errorf("%d receivers: %v s in all, wanted %v", n, o.LagSeconds, sum)
+		}
+		for _, b := range o.Lag {
+			want := int64(0)
+			for _, l := range lags {
+				if l.Seconds() <= b.LE {
+					want++
+				}
+			}
+			if b.Count != want {
+				t.Errorf("%d receivers: %d have a lag of %v s at most, wanted %d", n, b.Count, b.LE, want)
+			}
+		}
+		if last := o.Lag[len(o.Lag)-1]; last.Count != int64(n) || !math.IsInf(last.LE, 1) {
+			t.Errorf("%d receivers: the last bucket is %+v", n, last)
+		}
+		lags = slices.DeleteFunc(lags, func(l time.Duration) bool { return l == 0 })
+		slices.Sort(lags)
+		slices.Reverse(lags)
+		lags = lags[:min(len(lags), slowest)]
+		got := make([]time.Duration, len(worst))
+		for i, s := range worst {
+			got[i] = s.tally.lag
+		}
+		if !slices.Equal(got, lags) {
+			t.Errorf("%d receivers: the slowest have %v, wanted %v", n, got, lags)
+		}
+	}
+}
