@@ -188,6 +188,98 @@ func TestLogRequests(t *testing.T) {
 	}
 }
 
+// sessionLine is what a log line of a session says, by name; nil if there is none.
+func sessionLine(log, msg, kind string) map[string]string {
+	for _, l := range lines(log) {
+		if !strings.Contains(l, `msg="`+msg+`"`) || !strings.Contains(l, " kind="+kind+" ") {
+			continue
+		}
+		says := map[string]string{}
+		_, rest, _ := strings.Cut(l, `msg="`+msg+`" `)
+		for _, word := range strings.Fields(rest) {
+			name, value, _ := strings.Cut(word, "=")
+			says[name] = value
+		}
+		return says
+	}
+	return nil
+}
+
+// A session's beginning says who it is, its end also what it did; neither has the key.
+func TestSessionsInTheLog(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", secretKey)
+	rec := s.receive("cam", secretKey)
+	probe := s.probe("cam", secretKey)
+	for i, p := range []string{"first", "", "third"} {
+		pub.Send(wstest.Binary, []byte(p))
+		rec.WantPacket([]byte(p))
+		if i == 0 {
+			probe.WantPacket([]byte(p))
+			probe.WantClose(1000)
+		}
+	}
+	waits := s.receiveClear("lone", secretKey)
+	waits.CloseHandshake(1000)
+	addr := map[string]string{"publish": pub.LocalAddr().String(), "receive": rec.LocalAddr().String()}
+	pub.CloseHandshake(1000)
+	rec.WantClose(1000)
+	rec.WantEOF()
+	s.wantLog("kind=publish", "reason=stream_ended")
+	log := s.finalLog()
+	if strings.Contains(log, secretKey) {
+		t.Errorf("a key stands in the log:\n%s", from(log, secretKey))
+	}
+	ids := map[string]bool{}
+	for _, c := range []struct {
+		kind, channel, reason string
+		carried               string // bytes, of frames, and packets
+		names                 string // what the end says more than the beginning
+	}{
+		{"publish", "cam", "client_closed", "16 3", "reason seconds bytes packets"},
+		{"receive", "cam", "stream_ended", "16 3", "reason seconds bytes packets lag_bytes lag_seconds first_byte_seconds"},
+		{"probe", "cam", "probe_done", "7 1", "reason seconds bytes packets lag_bytes lag_seconds first_byte_seconds"},
+		{"receive-clear-cache", "lone", "client_closed", "0 0", "reason seconds bytes packets lag_bytes lag_seconds"},
+	} {
+		begins, ends := sessionLine(log, "session begins", c.kind), sessionLine(log, "session ends", c.kind)
+		if begins == nil || ends == nil {
+			t.Errorf("%s: no line for its beginning or its end:\n%s", c.kind, log)
+			continue
+		}
+		if begins["channel"] != c.channel || begins["door"] != "websocket" || begins["tls"] != "false" || ids[begins["id"]] {
+			t.Errorf("%s begins: %v", c.kind, begins)
+		}
+		if a := addr[c.kind]; a != "" && begins["addr"] != a {
+			t.Errorf("%s begins with the address %s, wanted %s", c.kind, begins["addr"], a)
+		}
+		ids[begins["id"]] = true
+		more := 0
+		for name, value := range begins {
+			if ends[name] != value {
+				t.Errorf("%s begins with %s=%s and ends with %s", c.kind, name, value, ends[name])
+			}
+		}
+		for _, name := range strings.Fields(c.names) {
+			if ends[name] == "" {
+				t.Errorf("%s ends without %s: %v", c.kind, name, ends)
+			}
+			more++
+		}
+		if len(begins) != 6 || len(ends) != 6+more {
+			t.Errorf("%s has other words in its lines: %v, %v", c.kind, begins, ends)
+		}
+		if got := ends["bytes"] + " " + ends["packets"]; got != c.carried || ends["reason"] != c.reason {
+			t.Errorf("%s ends with %v, wanted %s and %s", c.kind, ends, c.reason, c.carried)
+		}
+		for _, name := range []string{"lag_bytes", "lag_seconds"} {
+			if v := ends[name]; c.kind == "receive" && v != "0" {
+				t.Errorf("%s, which got everything, ends with %s=%s", c.kind, name, v)
+			}
+		}
+	}
+}
+
 func TestDebugLinesOnlyOnDemand(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -50,6 +50,7 @@
 //     socket could not take at once. A connection always has the same one.
 //   - GOMAXPROCS drainers: groups that are dirty, and sessions that end.
 //   - the keeper: cuts caches when memory is short.
+//   - the survey: takes the rates, every 5 s.
 //   - the sweep: heartbeats, clients that show no life, ends that take too long.
 //   - the certificate's watch, with TLS; one that accepts for each listener (door); and
 //     net/http's, one for each handshake or page.
@@ -118,12 +119,23 @@
 // stays. The close frame goes out at a frame boundary, then the sending side is
 // shut down, and the client's own end awaited for 2 s; one that still takes what the
 // kernel holds of an ended stream, or talks meanwhile, has the times above.
-// session.closed runs once, whatever happened, and gives everything back.
+// session.closed runs once, whatever happened, and gives everything back. The last is
+// session.farewell, when the receiver's group has let go of it, too: then its line in
+// the log is written, it counts among the ends, and it leaves the roster.
 //
 // When a publisher ends, Channel.end first makes sure that no packet follows, then
 // tells the authorizer, then frees the name, then lets receivers come to the end: one
 // that comes back at once does not find the stream again. Receivers stay with the ring
 // until they have its last packet; the next publisher gets a new Channel.
+//
+// # What is known of sessions
+//
+// Deliveries count nothing. What a receiver was sent is where its cursor is minus where
+// it joined, and its lag what the ring has behind that; a publisher's numbers are its
+// ring's. They are noted in session.tally when somebody looks: the survey, under each
+// group's passing, as long as it takes to read the cursors (some 50 ns each), or the
+// pass that lets go of a receiver. Those who have no byte yet stand in group.fresh, and
+// the pass that brings the first one notes where and when that was.
 //
 // # Locks
 //
@@ -133,10 +145,12 @@
 //	group.passing → group.mu
 //	registry.mu → Channel.mu → group.mu
 //	group.passing → budget.mu
+//	survey.mu → each of the others, one at a time
+//	roster's shards → tally.mu
 //	group.passing → inbound.mu, of a publisher that has ended
 //	inbound.mu → session.mu, which is only tried there
 //
-// roster's shards, closingList.mu, waker.mu, wire.mu and gate.mu are held for moments, and
+// tally.mu, closingList.mu, waker.mu, wire.mu and gate.mu are held for moments, and
 // nothing is taken under them. No lock is held across anything that can block:
 // writes do not, and joining and leaving a group only mark.
 package engine

@@ -70,7 +70,7 @@ func TestLagAfter49Days(t *testing.T) {
 	s.ch = ch
 	ch.admit(s)
 	g := (*ch.groups.Load())[0]
-	g.pass(srv.now()) // its socket is not free: it has a place, and gets nothing
+	g.pass(srv.now())                    // its socket is not free: it has a place, and gets nothing
 	come := uint32(math.MaxUint32 - 999) // a second before they begin anew
 	ch.ring.Reserve(10)
 	ch.ring.Commit(come)
