@@ -97,6 +97,13 @@ type LagBucket struct {
 	Count int64   // those of the buckets before among them
 }
 
+// KindCount is how many sessions there are of a kind and a door, also those that are
+// closing.
+type KindCount struct {
+	Kind, Door string // the words of SessionInfo
+	Count      int
+}
+
 // slowest is how many of the slowest receivers an Overview names.
 const slowest = 10
 
@@ -105,6 +112,7 @@ type Overview struct {
 	Publishers int
 	Receivers  int // those that are served, also of streams that have ended
 	Waiting    int // receivers that wait for a publisher
+	Sessions   []KindCount
 	Totals     Totals
 
 	// How far behind the receivers are now; those that wait are not among them.
@@ -138,7 +146,8 @@ func (srv *Server) Channels() []ChannelInfo {
 func (srv *Server) Overview() Overview {
 	o := newOverview()
 	var worst []*session
-	srv.survey.walk(func(s *session, now int64) {
+	srv.survey.walk(func(s *session, _ int64) {
+		o.count(s)
 		switch {
 		case s.kind == publish:
 			o.Publishers++
@@ -157,19 +166,33 @@ func (srv *Server) Overview() Overview {
 	return o
 }
 
-// newOverview returns one of nobody.
+// doors are the ways in; Door in SessionInfo is one of them.
+var doors = [...]string{"websocket", "http"}
+
+// newOverview returns one of nobody: with every kind and door, and every bucket.
 func newOverview() Overview {
 	o := Overview{Lag: make([]LagBucket, len(lagBounds))}
+	for _, k := range kindNames {
+		for _, d := range doors {
+			o.Sessions = append(o.Sessions, KindCount{Kind: k, Door: d})
+		}
+	}
 	for i, le := range lagBounds {
 		o.Lag[i].LE = le
 	}
 	return o
 }
 
+// count counts a session by its kind and door.
+func (o *Overview) count(s *session) {
+	at := int(s.kind)*len(doors) + slices.Index(doors[:], s.door())
+	o.Sessions[at].Count++
+}
+
 // addLag counts a receiver's lag, and returns the worst so far.
 func (o *Overview) addLag(s *session, worst []*session) []*session {
 	lag := s.tally.lagNow()
-	seconds := lag.Seconds()
+	seconds := lag.seconds()
 	o.LagSeconds += seconds
 	for i := range o.Lag {
 		if seconds <= o.Lag[i].LE {
@@ -179,7 +202,7 @@ func (o *Overview) addLag(s *session, worst []*session) []*session {
 	if lag == 0 {
 		return worst
 	}
-	at, _ := slices.BinarySearchFunc(worst, lag, func(w *session, lag time.Duration) int { return cmp.Compare(lag, w.tally.lagNow()) })
+	at, _ := slices.BinarySearchFunc(worst, lag, func(w *session, lag millis) int { return cmp.Compare(lag, w.tally.lagNow()) })
 	if at == slowest {
 		return worst
 	}
@@ -188,7 +211,7 @@ func (o *Overview) addLag(s *session, worst []*session) []*session {
 }
 
 // lagNow returns the lag as of the last look.
-func (t *tally) lagNow() time.Duration {
+func (t *tally) lagNow() millis {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.lag

@@ -90,6 +90,20 @@ func TestSessionsSayWhatTheyAre(t *testing.T) {
 	if len(list) != 5 {
 		t.Fatalf("%d sessions are listed, wanted 5", len(list))
 	}
+	o := s.Overview()
+	if o.Publishers != 1 || o.Receivers != 3 || o.Waiting != 1 || len(o.Sessions) != 4*2 {
+		t.Errorf("wanted one publisher, three receivers and one that waits, of four kinds by two doors: %+v", o)
+	}
+	counts := map[KindCount]bool{{"publish", "websocket", 1}: true, {"receive", "websocket", 3}: true, {"receive-clear-cache", "websocket", 1}: true}
+	for _, c := range o.Sessions {
+		if c.Count != 0 && !counts[c] {
+			t.Errorf("counted %+v", c)
+		}
+		delete(counts, c)
+	}
+	if len(counts) != 0 {
+		t.Errorf("not counted: %+v", counts)
+	}
 	for _, c := range []struct {
 		conn    *wstest.Conn
 		channel string

@@ -27,7 +27,7 @@ func (s *session) logEnd() {
 		slog.Int64("bytes", carried.bytes),
 		slog.Int64("packets", carried.packets))
 	if s.kind != publish {
-		attrs = append(attrs, slog.Int64("lag_bytes", lagBytes), inSeconds("lag_seconds", lag))
+		attrs = append(attrs, slog.Int64("lag_bytes", lagBytes), inSeconds("lag_seconds", lag.duration()))
 		if first != 0 {
 			attrs = append(attrs, inSeconds("first_byte_seconds", time.Duration(first-s.began)))
 		}

@@ -91,7 +91,7 @@ func (s *session) info(now int64) SessionInfo {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i.Bytes, i.Packets, i.BytesPerSecond = t.sum.bytes, t.sum.packets, t.rateAt(now, s.began)
-	i.LagBytes, i.LagPackets, i.LagSeconds = t.lagBytes, t.lagPackets, t.lag.Seconds()
+	i.LagBytes, i.LagPackets, i.LagSeconds = t.lagBytes, int64(t.lagPackets), t.lag.seconds()
 	if t.first != 0 {
 		sec := time.Duration(t.first - s.began).Seconds()
 		i.FirstByteSeconds = &sec

@@ -21,18 +21,23 @@ type tally struct {
 	// Guarded by mu. Bytes are as receivers get them, with the header of each frame.
 	sum        sum
 	lagBytes   int64
-	lagPackets int64
-	lag        time.Duration // how long ago the packet came that is next for it
+	lagPackets uint32
+	lag        millis // how long ago the packet came that is next for it
 
 	// Guarded by mu: the last look of the survey's own, for the rate.
 	lookAt, lookBytes int64   // Server.now, sum.bytes; lookAt 0: none yet
 	rate              float64 // bytes per second up to then
 }
 
+// millis is a time in milliseconds.
+type millis uint32
+
+func (m millis) duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
+func (m millis) seconds() float64 { return m.duration().Seconds() }
+
 // sum counts packets and their bytes.
 type sum struct{ bytes, packets int64 }
-
-func (a sum) plus(b sum) sum { return sum{a.bytes + b.bytes, a.packets + b.packets} }
 
 // join is told where a receiver joined its stream, by its sequence.
 func (t *tally) join(seq uint64) {
@@ -104,7 +109,7 @@ func (m *member) observe(r *ring.Ring, age uint32) {
 	if t.first != 0 {
 		t.sum = sum{int64(at - t.base), int64(m.cur.Seq() - t.seq)}
 	}
-	t.lagPackets, t.lagBytes = int64(packets), int64(bytes)
+	t.lagPackets, t.lagBytes = uint32(packets), int64(bytes) // so many fit into no ring
 	switch {
 	case waits:
 		t.lag = since(age, came)
@@ -116,13 +121,13 @@ func (m *member) observe(r *ring.Ring, age uint32) {
 
 // since returns how long before age, the stream's milliseconds, a packet came. Both
 // begin anew after 49 days; a packet may have come after age was taken.
-func since(age, came uint32) time.Duration {
+func since(age, came uint32) millis {
 	const justCame = 1<<32 - 60_000
 	ms := age - came
 	if ms >= justCame {
 		return 0
 	}
-	return time.Duration(ms) * time.Millisecond
+	return millis(ms)
 }
 
 // observe notes what each receiver of the group has got. Any goroutine; it waits for a

@@ -41,20 +41,20 @@ func TestRates(t *testing.T) {
 func TestSince(t *testing.T) {
 	for _, c := range []struct {
 		age, came uint32
-		want      time.Duration
+		want      millis
 	}{
 		{0, 0, 0},
-		{5, 2, 3 * time.Millisecond},
-		{2, math.MaxUint32 - 2, 5 * time.Millisecond},
+		{5, 2, 3},
+		{2, math.MaxUint32 - 2, 5},
 		{2, 3, 0}, // came while somebody looked
 		{math.MaxUint32, 4, 0},
 		{1000, 2000, 0},
 		{0, 60_000, 0},
-		{0, 60_001, (math.MaxUint32 - 60_000) * time.Millisecond},
-		{math.MaxUint32 - 60_000, 0, (math.MaxUint32 - 60_000) * time.Millisecond},
+		{0, 60_001, math.MaxUint32 - 60_000},
+		{math.MaxUint32 - 60_000, 0, math.MaxUint32 - 60_000},
 	} {
 		if got := since(c.age, c.came); got != c.want {
-			t.Errorf("at %d, a packet of %d came %v ago, wanted %v", c.age, c.came, got, c.want)
+			t.Errorf("at %d, a packet of %d came %d ms ago, wanted %d", c.age, c.came, got, c.want)
 		}
 	}
 }
@@ -76,8 +76,8 @@ func TestLagAfter49Days(t *testing.T) {
 	ch.ring.Commit(come)
 	ch.since = srv.now() - int64(1<<32+2000)*int64(time.Millisecond)
 	g.observe()
-	if y := &s.tally; y.lag < 3*time.Second || y.lag > 3*time.Second+patience || y.lagBytes != 10 || y.lagPackets != 1 {
-		t.Errorf("the lag is %v, %d bytes, %d packets; wanted 3 s, 10 bytes, 1 packet", y.lag, y.lagBytes, y.lagPackets)
+	if y := &s.tally; y.lag < 3000 || y.lag.duration() > 3*time.Second+patience || y.lagBytes != 10 || y.lagPackets != 1 {
+		t.Errorf("the lag is %d ms, %d bytes, %d packets; wanted 3 s, 10 bytes, 1 packet", y.lag, y.lagBytes, y.lagPackets)
 	}
 }
 
@@ -88,27 +88,27 @@ func TestTheHistogramAndTheSlowest(t *testing.T) {
 	for _, n := range []int{0, 1, slowest - 1, slowest, slowest + 1, 300} {
 		o := newOverview()
 		var worst []*session
-		var lags []time.Duration
+		var lags []millis
 		for range n {
 			s := &session{}
-			s.tally.lag = time.Duration(rnd.Int64N(int64(100*time.Second))) * time.Duration(rnd.IntN(4)) / 3
+			s.tally.lag = millis(rnd.IntN(100_000) * rnd.IntN(4) / 3)
 			if rnd.IntN(5) == 0 {
-				s.tally.lag = time.Second // a bound
+				s.tally.lag = 1000 // a bound
 			}
 			lags = append(lags, s.tally.lag)
 			worst = o.addLag(s, worst)
 		}
-		sum := time.Duration(0)
+		sum := 0.0
 		for _, l := range lags {
-			sum += l
+			sum += l.seconds()
 		}
-		if math.Abs(o.LagSeconds-sum.Seconds()) > 1e-6 {
+		if math.Abs(o.LagSeconds-sum) > 1e-6 {
 			t.Errorf("%d receivers: %v s in all, wanted %v", n, o.LagSeconds, sum)
 		}
 		for _, b := range o.Lag {
 			want := int64(0)
 			for _, l := range lags {
-				if l.Seconds() <= b.LE {
+				if l.seconds() <= b.LE {
 					want++
 				}
 			}
@@ -119,11 +119,11 @@ func TestTheHistogramAndTheSlowest(t *testing.T) {
 		if last := o.Lag[len(o.Lag)-1]; last.Count != int64(n) || !math.IsInf(last.LE, 1) {
 			t.Errorf("%d receivers: the last bucket is %+v", n, last)
 		}
-		lags = slices.DeleteFunc(lags, func(l time.Duration) bool { return l == 0 })
+		lags = slices.DeleteFunc(lags, func(l millis) bool { return l == 0 })
 		slices.Sort(lags)
 		slices.Reverse(lags)
 		lags = lags[:min(len(lags), slowest)]
-		got := make([]time.Duration, len(worst))
+		got := make([]millis, len(worst))
 		for i, s := range worst {
 			got[i] = s.tally.lag
 		}
