@@ -42,13 +42,13 @@ func (r *roster) add(s *session) {
 
 // remove takes a session out, if it is in. Any goroutine, once a session.
 func (r *roster) remove(s *session) {
-	if s.place < 0 {
-		return // its handshake has failed before
-	}
 	sh := &r.shards[s.shard]
 	carried := s.tally.total()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if s.place < 0 {
+		return // its handshake has failed before
+	}
 	sh.gone.add(s.kind, carried)
 	last := len(sh.sessions) - 1
 	moved := sh.sessions[last]
