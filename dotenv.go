@@ -14,6 +14,10 @@ import (
 // maxDotEnv bounds the .env file, in bytes: far above any real one.
 const maxDotEnv = 64 << 10
 
+// maxDotEnvValues bounds the values of the .env file, with $NAME replaced, in bytes: a
+// file whose variables refer to each other could double them with each line.
+const maxDotEnvValues = 1 << 20
+
 // readDotEnv reads a .env file; one that is not there is an empty one. Its
 // content, which may hold secrets, is in no error.
 func readDotEnv(path string) (map[string]string, error) {
@@ -33,6 +37,9 @@ func readDotEnv(path string) (map[string]string, error) {
 		return nil, fmt.Errorf("cannot read the .env file: it is larger than %d bytes", maxDotEnv)
 	}
 	body := strings.TrimPrefix(string(text), "\ufeff") // some editors begin with a byte order mark
+	if dotEnvSize(body, nil) > maxDotEnvValues {
+		return nil, fmt.Errorf("cannot read the .env file: its values, with $NAME replaced, are larger than %d bytes", maxDotEnvValues)
+	}
 	vars, ok := parseDotEnv(body)
 	if !ok {
 		return nil, fmt.Errorf("cannot read the .env file: the entry that begins in line %d is not of the form NAME=value", badLine(body))

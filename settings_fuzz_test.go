@@ -142,6 +142,7 @@ func FuzzDotEnv(f *testing.F) {
 			return
 		}
 		text := before + "\nCONTROL_SECRET=" + marker + "\n" + after
+		wantSizes(t, text)
 		if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
