@@ -41,6 +41,10 @@ type Channel struct {
 	// Atomic. groups is replaced under mu, never changed.
 	groups atomic.Pointer[[]*group]
 	over   atomic.Int64 // Server.now when the publisher ended; 0 before
+
+	// Atomic: what the first packet that is not empty looks like. Stored by the
+	// publisher's poller when that is in the ring, before it wakes anybody.
+	container atomic.Uint32
 }
 
 // join makes a session a receiver: of the live stream if its key is right, else
@@ -200,7 +204,7 @@ func (ch *Channel) end(s *session) {
 	ch.mu.Unlock()
 	if r != nil {
 		s.in.mu.Lock() // excludes the poller: no packet is published after this
-		s.in.over = true
+		s.in.phase = phaseOver
 		s.dropMessage()
 		s.in.mu.Unlock()
 		ch.srv.streams.Add(-1)

@@ -34,6 +34,13 @@
 // A channel with one or two receivers is drained by the publisher's poller, in
 // Channel.wake: waking a drainer would cost more.
 //
+// A receiver over plain HTTP (session.door) is served by the same groups and drainers:
+// member.drainHTTP leaves the frames' headers out, gathers small packets in a buffer and
+// writes large ones straight from the ring. Its answer's header goes out with the first
+// byte of the stream. Where the protocol needs a word, WebSocket has a close frame and
+// HTTP a status; once the header is written, the end of the connection is all there is
+// to say: a FIN when everything was sent, else a reset (session.mustCut).
+//
 // A connection's way: net/http accepts, does the TLS handshake and parses the
 // request, on a goroutine of its own; gate bounds how many are at it, crowd says who is
 // next, and tireless lets no error end the accepting. From a trusted proxy a header of
@@ -41,7 +48,8 @@
 // client is. front.shake checks the request, takes a place of the address, one of all
 // places and a spare descriptor for the hand-over, asks the authorizer and claims the
 // channel for a publisher; front.upgrade joins a receiver, takes the connection from
-// net/http, writes the 101 and gives the socket to nbio by way of handover. Then that
+// net/http, writes the 101 if it is a WebSocket's and gives the socket to nbio by way of
+// handover. Then that
 // goroutine ends: an established connection has none.
 //
 // # Goroutines
@@ -96,7 +104,9 @@
 // for of a slow stream it takes minutes' worth. After 60 s without, plus 10 s for two
 // looks, the session ends, a publisher's channel is free at once, and 6 s later at
 // most the connection is cut. Before the upgrade net/http's time-outs do the same
-// (front.go); Go's keepalive probes, on by default, add nothing to that.
+// (front.go); Go's keepalive probes, on by default, add nothing to that. A receiver over
+// HTTP gets no heartbeat: while it has taken everything it counts as alive, and the
+// kernel's own probes find it when it is not (keepAlive).
 //
 // # Slow receivers
 //

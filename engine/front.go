@@ -181,37 +181,58 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 	}, more...)...)
 }
 
-// shake answers a stream's handshake, in this order: the upgrade's headers, what
-// the query says of heartbeats, the origin, the address, the limit per address, the limit in total, descriptors, the
-// channel, the coordinator. It returns the status. unclear says why the client's address
-// is not known, nil if it is.
+// shake answers a stream's handshake, through either door, in this order: the upgrade's
+// headers or what stands for them, what the query says of heartbeats, the origin, the
+// address, the limit per address, the limit in total, descriptors, the channel, the
+// coordinator. It returns the status. unclear says why the client's address is not known,
+// nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
 		refuse(w, status, text)
 		return status
 	}
-	accept, status, text := checkUpgrade(r)
-	if status != 0 {
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Sec-WebSocket-Version", "13")
+	o, status, text := f.open(w.Header(), r, t.kind)
+	if status == 0 {
+		status, text = f.mayCome(r, t, o, addr, unclear)
+	}
+	switch {
+	case status != 0:
+		return say(status, text)
+	case o.http != nil && r.Method == http.MethodOptions:
+		return preflight(w, t.kind)
+	case o.http != nil && r.Method == http.MethodHead:
+		if status, text = f.head(w, t); status == http.StatusOK {
+			return status
+		}
 		return say(status, text)
 	}
-	noText, ok := parseHeartbeat(r.URL.RawQuery)
-	if !ok {
-		return say(http.StatusBadRequest, "Bad request: heartbeat is ping or text, and given once")
-	}
+	return f.admit(w, r, t, addr, o, say)
+}
+
+// mayCome returns the refusal of a client that may not come in whoever else is there;
+// status 0 if it may.
+func (f *front) mayCome(r *http.Request, t target, o opening, addr netip.AddrPort, unclear error) (status int, text string) {
 	if f.srv.stopping.Load() {
-		return say(http.StatusServiceUnavailable, "Service unavailable: "+errStopping.Error())
+		return http.StatusServiceUnavailable, "Service unavailable: " + errStopping.Error()
 	}
-	if !f.srv.origins.allow(r.Header["Origin"]) {
-		return say(http.StatusForbidden, "Forbidden: pages of this origin may not connect")
+	allowed := f.srv.origins.allow(r.Header["Origin"])
+	if o.http != nil {
+		allowed = f.srv.origins.allowFetch(r.Header)
+	}
+	if !allowed {
+		return http.StatusForbidden, "Forbidden: pages of this origin may not connect"
 	}
 	if unclear != nil {
-		return say(http.StatusBadRequest, "Bad request: "+unclear.Error())
+		return http.StatusBadRequest, "Bad request: " + unclear.Error()
 	}
 	if t.kind != publish && !f.srv.filter.MayPlay(addr.Addr()) {
-		return say(http.StatusForbidden, "Forbidden: this address may not play")
+		return http.StatusForbidden, "Forbidden: this address may not play"
 	}
+	return 0, ""
+}
+
+// admit makes a client that may come in a session, if there is a place for it.
+func (f *front) admit(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, o opening, say func(status int, text string) int) int {
 	if !f.srv.filter.Acquire(addr.Addr()) {
 		return say(http.StatusTooManyRequests, "Too many connections from this address")
 	}
@@ -220,8 +241,11 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
-	s.noText = noText
+	s.noText = o.noText
 	s.secure = r.TLS != nil
+	if o.http != nil {
+		s.door, s.http = httpDoor, o.http
+	}
 	upgrading := false
 	defer func() { // whatever comes in between, a panic too
 		if !upgrading {
@@ -241,7 +265,12 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 		}
 	}
 	upgrading = true
-	f.upgrade(w, s, accept, spare)
+	if !f.upgrade(w, s, o.answer, spare) {
+		return say(http.StatusForbidden, wrongKeyText)
+	}
+	if o.http != nil {
+		return http.StatusOK // or what the session is answered yet
+	}
 	return http.StatusSwitchingProtocols
 }
 

@@ -154,6 +154,9 @@ func (s *session) look(now int64) {
 		s.end(r)
 		return
 	}
+	if s.door == httpDoor {
+		return // nothing but the stream may be written
+	}
 	if s.beats++; int(s.beats) < beatEvery {
 		return
 	}
@@ -197,13 +200,17 @@ func (s *session) noteProgress(now int64) {
 
 // noteTaken is told how many bytes the client has acknowledged so far, and how many
 // the kernel holds that it has not. Heartbeats are written too, and no sign of life
-// when they are acknowledged: with nothing held, the last packet's time counts.
+// when they are acknowledged: with nothing held, the last packet's time counts. Over HTTP
+// there are none: with nothing held a receiver lives until the kernel says that it does
+// not (keepAlive).
 // acked is 0 where the system does not tell it (Linux before 4.1, gVisor): then the
 // client has taken something when less waits for it than at the last look. Called by
 // the sweep.
 func (s *session) noteTaken(now int64, acked uint64, held int64) {
 	waits := held + s.unsent.Load()
 	switch {
+	case waits == 0 && s.door == httpDoor && s.kind != publish:
+		s.took = now
 	case held == 0:
 		s.took = s.progress.Load()
 	case s.acked != 0 && acked > s.acked, acked == 0 && waits < s.held:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -57,7 +58,17 @@ func TestNoteTaken(t *testing.T) {
 		took          int
 		unsent        int64
 	}
+	const overHTTP = "over HTTP, "
 	for name, looks := range map[string][]look{
+		overHTTP + "idle: it lives until the kernel says otherwise": {
+			{now: 30, progress: 1, acked: 500, took: 30}, {now: 95, progress: 1, acked: 500, took: 95},
+		},
+		overHTTP + "vanished, and written to": {
+			{now: 30, progress: 1, acked: 500, took: 30}, {now: 35, progress: 35, acked: 500, held: 90, took: 30}, {now: 95, progress: 36, acked: 500, held: 900, took: 30},
+		},
+		overHTTP + "its socket is full": {
+			{now: 30, progress: 1, took: 30}, {now: 35, progress: 1, unsent: 90, took: 1},
+		},
 		"it has everything: the last packet's time counts": {{now: 30, progress: 28, acked: 500, took: 28}},
 		"idle, but for acknowledged heartbeats":            {{now: 30, acked: 500}, {now: 35, acked: 505}, {now: 40, acked: 510}},
 		"something is always under way": {
@@ -87,7 +98,10 @@ func TestNoteTaken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			at := func(s int) int64 { return int64(s) * int64(time.Second) }
-			s := &session{}
+			s := &session{kind: receive}
+			if strings.HasPrefix(name, overHTTP) {
+				s.door = httpDoor
+			}
 			for _, l := range looks {
 				s.progress.Store(at(l.progress))
 				s.unsent.Store(l.unsent)

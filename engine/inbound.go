@@ -72,6 +72,9 @@ func (s *session) take(b []byte) (reason, uint16) {
 // decode takes the client's frames: publishes packets, answers pings, and reports
 // why the session must end if it must. The caller holds in.mu; b may be changed.
 func (s *session) decode(b []byte) (reason, uint16) {
+	if s.door == httpDoor {
+		return s.decodeBody(b)
+	}
 	for !s.in.deaf {
 		ev, rest, err := s.in.dec.Next(b)
 		if err != nil {
@@ -116,8 +119,9 @@ func answerTo(code uint16) uint16 {
 // holds in.mu.
 func (s *session) publish(p *frame.Piece) {
 	r := s.ring
-	if r == nil || s.in.over {
-		return // ended by someone else, before its start or between two frames: dropped
+	if r == nil || s.in.phase != phaseRunning {
+		s.publishFirst(p)
+		return
 	}
 	// Fast path: the whole message.
 	if p.First && p.End {
@@ -143,6 +147,35 @@ func (s *session) publish(p *frame.Piece) {
 		r.Commit(s.ch.age(s.life.Load()))
 		s.dropMessage()
 	}
+}
+
+// publishFirst is publish before anything was published, and when nothing may be any
+// more. The caller holds in.mu.
+//
+// Slow path: once a publisher, twice if its first packets are empty or in pieces.
+func (s *session) publishFirst(p *frame.Piece) {
+	if !s.mayPublish() {
+		return
+	}
+	s.in.phase = phaseRunning
+	s.publish(p)
+	s.noteFirst()
+}
+
+// mayPublish reports whether packets are taken: not of who was ended by someone else,
+// before its start or between two frames. The caller holds in.mu.
+func (s *session) mayPublish() bool { return s.ring != nil && s.in.phase != phaseOver }
+
+// noteFirst looks at the packet that was just published, if one was, and it is not
+// empty, to tell what the stream is. Receivers over HTTP wait for that, and are woken
+// later. The caller holds in.mu.
+func (s *session) noteFirst() {
+	payload := frame.Payload(s.ring.Newest())
+	if len(payload) == 0 {
+		s.in.phase = phaseBeginning
+		return
+	}
+	s.ch.container.Store(uint32(sniff(payload)))
 }
 
 // dropMessage gives the message's buffer back. The caller holds in.mu.

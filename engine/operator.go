@@ -166,14 +166,11 @@ func (srv *Server) Overview() Overview {
 	return o
 }
 
-// doors are the ways in; Door in SessionInfo is one of them.
-var doors = [...]string{"websocket", "http"}
-
 // newOverview returns one of nobody: with every kind and door, and every bucket.
 func newOverview() Overview {
 	o := Overview{Lag: make([]LagBucket, len(lagBounds))}
 	for _, k := range kindNames {
-		for _, d := range doors {
+		for _, d := range doorNames {
 			o.Sessions = append(o.Sessions, KindCount{Kind: k, Door: d})
 		}
 	}
@@ -185,7 +182,7 @@ func newOverview() Overview {
 
 // count counts a session by its kind and door.
 func (o *Overview) count(s *session) {
-	at := int(s.kind)*len(doors) + slices.Index(doors[:], s.door())
+	at := int(s.kind)*len(doorNames) + int(s.door)
 	o.Sessions[at].Count++
 }
 

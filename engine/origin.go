@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -42,6 +44,37 @@ func (o origins) allow(headers []string) bool {
 	}
 	origin, ok := parseOrigin(headers[0])
 	return ok && len(headers) == 1 && o[origin]
+}
+
+// allowFetch is allow for a request of plain HTTP. Browsers send an Origin with those
+// of a page's scripts, but not with all that a page shows (a <video>, say): those name
+// the page in Referer, unless it does not want to be named, and over TLS in
+// Sec-Fetch-Site, which pages cannot forge (Fetch Metadata). Who sends none of them is
+// no browser, or its user has typed the address.
+func (o origins) allowFetch(h http.Header) bool {
+	if o == nil || len(h["Origin"]) > 0 {
+		return o.allow(h["Origin"])
+	}
+	referer := h["Referer"]
+	if len(referer) == 0 {
+		site := h.Get("Sec-Fetch-Site")
+		return site == "" || site == "none"
+	}
+	u, err := url.Parse(referer[0])
+	return err == nil && o.allow([]string{u.Scheme + "://" + u.Host})
+}
+
+// share returns the header lines that let a page read an answer (Fetch standard, "HTTP
+// extensions"), given the request's Origin headers: all pages, or those on the list.
+func (o origins) share(headers []string) []headerLine {
+	if o == nil {
+		return []headerLine{{"Access-Control-Allow-Origin", "*"}, {"Access-Control-Expose-Headers", "Retry-After"}}
+	}
+	lines := []headerLine{{"Vary", "Origin"}}
+	if len(headers) == 1 && o.allow(headers) {
+		lines = append(lines, headerLine{"Access-Control-Allow-Origin", headers[0]}, headerLine{"Access-Control-Expose-Headers", "Retry-After"})
+	}
+	return lines
 }
 
 // parseOrigin reads an origin as browsers write it (RFC 6454, section 6.2) and returns

@@ -92,15 +92,22 @@ func (s *session) flushLocked() bool {
 		buf.B = append(buf.B, s.heartbeat()...)
 	}
 	if bits&sendClose != 0 {
-		buf.B = s.appendClose(buf.B)
 		s.closeSent = true
+		if s.mustCut(s.reason()) {
+			s.cut()
+			return true
+		}
+		buf.B = s.appendClose(buf.B)
 	}
 	s.write(buf.B) // TLS adds its own end behind the close frame
 	return true
 }
 
-// appendClose appends the last frames of the session.
+// appendClose appends the last frames of the session, or the last of its answer.
 func (s *session) appendClose(b []byte) []byte {
+	if s.http != nil {
+		return s.appendEnd(b)
+	}
 	how := closings[s.reason()]
 	code := uint16(s.ending.Load() >> 16)
 	if how.fault != "" && !s.noText {

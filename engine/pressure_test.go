@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -17,7 +18,7 @@ import (
 
 // stall connects a receiver that takes nothing and publishes until its socket is
 // full.
-func (s *testServer) stall(pub *wstest.Conn, c *wstest.Conn) *session {
+func (s *testServer) stall(pub *wstest.Conn, c interface{ LocalAddr() net.Addr }) *session {
 	s.t.Helper()
 	rs := s.session(c)
 	for i := 0; rs.free(); i++ {

@@ -238,7 +238,7 @@ func TestTheNameIsFreeBeforeReceiversAreToldTheEnd(t *testing.T) {
 	eventually(t, "nothing more is published", func() bool {
 		ps.in.mu.Lock()
 		defer ps.in.mu.Unlock()
-		return ps.in.over
+		return ps.in.phase == phaseOver
 	})
 	s.session(rec).wakeOwner() // a pass comes by just now
 	rec.WantNothing(200 * time.Millisecond)

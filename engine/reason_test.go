@@ -2,6 +2,7 @@ package engine
 
 import (
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -26,6 +27,10 @@ func TestEveryReasonIsComplete(t *testing.T) {
 		}
 		if c.code == 0 && (c.text != "" || c.fault != "") {
 			t.Errorf("%v: has a text, and no code to carry it", r)
+		}
+		// Whoever is told why in a close frame is told by a status, too.
+		if (c.code == 0) != (c.status == 0) || c.status != 0 && (http.StatusText(c.status) == "" || c.complete && c.status != 200 && c.status != 503) {
+			t.Errorf("%v: has the code %d and the status %d", r, c.code, c.status)
 		}
 		standard := c.code >= 1000 && c.code <= 1014 && c.code != 1004 && c.code != 1005 && c.code != 1006
 		if ours := c.code >= 4000 && c.code <= 4099; c.code != 0 && !standard && !ours {

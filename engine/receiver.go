@@ -55,7 +55,11 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 		}
 	}
 	s.mu.Lock()
-	again = m.drainLocked(over, now)
+	if s.door == httpDoor {
+		again = m.drainHTTP(over, now)
+	} else {
+		again = m.drainLocked(over, now)
+	}
 	stays = !s.closeSent
 	s.skipped.Store(false)
 	s.mu.Unlock()

@@ -49,6 +49,23 @@ func (r *registry) busy(name string) bool {
 	return ch.publisher != nil
 }
 
+// contentType returns the Content-Type that a receiver would be told now, "" while that
+// is not known, false if its key is wrong. Any goroutine.
+func (r *registry) contentType(name, key string) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch := r.channels[name]
+	if ch == nil {
+		return "", true
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.ring == nil {
+		return "", true
+	}
+	return ch.ContentType(), sameKey(key, ch.publisher.key)
+}
+
 // lock returns the channel of that name with its lock held.
 func (r *registry) lock(name string) *Channel {
 	r.mu.Lock()

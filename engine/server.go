@@ -268,13 +268,16 @@ func (srv *Server) endAll(ctx context.Context) int {
 // errStopping refuses handshakes while the server goes away.
 var errStopping = errors.New("the server is shutting down")
 
+// retryAfter is when a client that met 503 may come back, in seconds.
+const retryAfter = "5"
+
 // refuse answers a request before any upgrade: one line of text.
 func refuse(w http.ResponseWriter, status int, text string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "5")
+		h.Set("Retry-After", retryAfter)
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(text + "\n"))

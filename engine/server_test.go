@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -166,7 +167,7 @@ func (s *testServer) dialTLS(path string, opts ...wstest.Option) *wstest.Conn {
 }
 
 // session returns the server's side of a client's connection.
-func (s *testServer) session(c *wstest.Conn) *session {
+func (s *testServer) session(c interface{ LocalAddr() net.Addr }) *session {
 	s.t.Helper()
 	addr := netip.MustParseAddrPort(c.LocalAddr().String())
 	var found *session

@@ -31,6 +31,7 @@ type session struct {
 
 	// Static after construction.
 	kind   kind
+	door   doorway
 	noText bool // the client takes every message for media: it is sent no TEXT
 	srv    *Server
 
@@ -73,6 +74,7 @@ type session struct {
 	ch    *Channel
 	grant *auth.Grant // publishers only
 	ring  *ring.Ring  // publishers only; nil: it was ended before its start
+	http  *httpSide   // static after construction; nil: the door is WebSocket's
 
 	// Owned by the roster and guarded by its shard's lock; place is -1 before.
 	shard, place int32
@@ -114,13 +116,22 @@ type session struct {
 
 // inbound is what a session has received and not used up.
 type inbound struct {
-	mu   sync.Mutex // held by the poller for one event, by who ends the channel, by closed
-	dec  frame.Decoder
-	msg  *bytebufferpool.ByteBuffer // a message that is being put together
-	size atomic.Int64               // what msg takes, in bytes; stored under mu, read by any goroutine
-	over bool                       // nothing is published any more
-	deaf bool                       // the session ends, or a violation was found: the rest is discarded
+	mu    sync.Mutex // held by the poller for one event, by who ends the channel, by closed
+	dec   frame.Decoder
+	msg   *bytebufferpool.ByteBuffer // a message that is being put together
+	size  atomic.Int64               // what msg takes, in bytes; stored under mu, read by any goroutine
+	phase phase                      // of what is published
+	deaf  bool                       // the session ends, or a violation was found: the rest is discarded
 }
+
+// phase is how far a publisher has come.
+type phase uint8
+
+const (
+	phaseBeginning phase = iota // nothing was published yet but, perhaps, empty packets
+	phaseRunning
+	phaseOver // nothing is published any more
+)
 
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
 	s := &session{srv: srv, id: srv.ids.Add(1), name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
@@ -145,7 +156,11 @@ func (s *session) endWith(r reason, code uint16) {
 		return
 	}
 	s.endedAt = s.srv.now()
-	s.srv.closing.add(s, s.endedAt+int64(closeTimeout))
+	wait := closeTimeout
+	if s.mustCut(r) {
+		wait = 0 // there is nothing to say
+	}
+	s.srv.closing.add(s, s.endedAt+int64(wait))
 	if s.kind == publish {
 		s.ch.end(s)
 	}

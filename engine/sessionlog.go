@@ -46,7 +46,7 @@ func (s *session) logAttrs() []slog.Attr {
 		slog.Uint64("id", s.id),
 		slog.String("channel", s.name),
 		slog.String("kind", s.kind.String()),
-		slog.String("door", s.door()),
+		slog.String("door", s.door.String()),
 		slog.String("addr", shownAddr(s.addr)),
 		slog.Bool("tls", s.secure),
 	}

@@ -84,7 +84,7 @@ func (s *session) waits() bool {
 // info describes a session as it was last looked at.
 func (s *session) info(now int64) SessionInfo {
 	i := SessionInfo{
-		ID: s.id, Channel: s.name, Kind: s.kind.String(), Door: s.door(), Address: shownAddr(s.addr), TLS: s.secure,
+		ID: s.id, Channel: s.name, Kind: s.kind.String(), Door: s.door.String(), Address: shownAddr(s.addr), TLS: s.secure,
 		Since: s.srv.wall(s.began), Waiting: s.waits(),
 	}
 	t := &s.tally
@@ -98,9 +98,6 @@ func (s *session) info(now int64) SessionInfo {
 	}
 	return i
 }
-
-// door is the word for how the client came in.
-func (s *session) door() string { return "websocket" }
 
 // wall returns the time of day at a moment of Server.now.
 func (srv *Server) wall(at int64) time.Time {
@@ -128,6 +125,7 @@ func (ch *Channel) info() (i ChannelInfo, ok bool) {
 		return i, false
 	}
 	i.Live, i.Since, i.Receivers, i.HeldBytes = true, ch.srv.wall(ch.since), int(ch.receivers()), r.Size()
+	i.ContentType = ch.ContentType()
 	p.observePublished()
 	pi := p.info(ch.srv.now())
 	i.Publisher, i.Bytes, i.Packets, i.BytesPerSecond = &pi, pi.Bytes, pi.Packets, pi.BytesPerSecond

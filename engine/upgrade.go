@@ -16,7 +16,7 @@ const (
 	// acceptGUID is appended to the client's key (RFC 6455, 1.3).
 	acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-	// switchTimeout bounds the writing of the 101, which a new socket takes at once.
+	// switchTimeout bounds the writing of the 101 or the 100, which a new socket takes at once.
 	switchTimeout = 5 * time.Second
 )
 
@@ -63,13 +63,15 @@ func hasToken(values []string, token string) bool {
 // by net/http, and below TLS along with the PROXY protocol's header.
 type early struct{ plain, sealed []byte }
 
-// upgrade takes the connection from net/http, joins the channel, answers 101 and
-// hands the connection over. Whatever fails, a panic too, the session is closed. sp is a
-// descriptor for the hand-over.
+// upgrade joins a receiver to its channel, takes the connection from net/http, writes
+// the answer that there is before the hand-over (a WebSocket's 101) and hands the
+// connection over. Whatever fails, a panic too, the session is closed. sp is a descriptor
+// for the hand-over. A receiver over HTTP whose key is wrong is left to net/http: then
+// this returns false.
 //
-// The receiver joins before the 101 is written: who has seen it gets every packet
+// The receiver joins before anything is answered: who has seen the 101 gets every packet
 // that is published from then on. It is not written to before the hand-over.
-func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *spare) {
+func (f *front) upgrade(w http.ResponseWriter, s *session, answer string, sp *spare) bool {
 	srv := f.srv
 	var conn net.Conn
 	given := false
@@ -82,15 +84,22 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *sp
 	if s.kind != publish {
 		refusal = srv.registry.join(s)
 	}
+	if refusal != notEnded && s.door == httpDoor {
+		given = true
+		s.freeSlot() // before the answer: who reads it finds the place free
+		return false
+	}
 	srv.roster.add(s)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return
+		return true
 	}
 	_ = conn.SetDeadline(time.Now().Add(switchTimeout))
-	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"))
+	if answer != "" {
+		_, err = conn.Write([]byte(answer))
+	}
 	if err != nil {
-		return
+		return true
 	}
 	if s.kind == publish {
 		s.ch.start(s) // or it has ended: then it is handed over to be told why
@@ -102,7 +111,7 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *sp
 		} else {
 			srv.log.Warn("cannot hand a connection over", "error", err)
 		}
-		return
+		return true
 	}
 	s.logBegin()
 	if refusal != notEnded {
@@ -110,6 +119,7 @@ func (f *front) upgrade(w http.ResponseWriter, s *session, accept string, sp *sp
 	}
 	given = true
 	srv.handover.add(s)
+	return true
 }
 
 // discard closes a session that is not handed over, and its connection if it has one
@@ -147,6 +157,9 @@ func (s *session) attach(conn net.Conn, r *bufio.Reader, sp *spare) error {
 	}
 	if len(plain)+len(sealed) > 0 {
 		s.early = &early{plain, sealed}
+	}
+	if s.door == httpDoor && s.kind != publish {
+		keepAlive(tcp)
 	}
 	c, err := toNBIO(tcp, sp, switchTimeout)
 	if err != nil {

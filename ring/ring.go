@@ -349,6 +349,18 @@ func (r *Ring) Cached() (bytes int64, span uint32) {
 	return r.cacheBytes, newest.arrived(newest.count.Load()-1) - r.cacheSeg.arrived(r.cacheIdx) // also where the milliseconds have begun anew
 }
 
+// Newest returns the packet that was committed last, nil if there is none. It is not to
+// be changed, and valid until the next call of Commit. Called by the writer.
+func (r *Ring) Newest() []byte {
+	s := r.last.Load()
+	n := s.count.Load()
+	if n == 0 {
+		return nil
+	}
+	from, to := s.start(n-1), s.end(n-1)
+	return s.buf[from:to:to]
+}
+
 // joinPoint returns the sequence at which a joiner starts.
 func (r *Ring) joinPoint() uint64 {
 	if r.cacheOff.Load() {

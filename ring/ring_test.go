@@ -104,6 +104,23 @@ func TestTinyPacketsStayWithinTheCache(t *testing.T) {
 	}
 }
 
+// The newest packet is there for the writer, whatever the ring has let go of.
+func TestNewest(t *testing.T) {
+	for _, cache := range []int64{0, 1 << 20} {
+		r := New(Config{Cache: cache, Lag: 1, Poison: true})
+		if p := r.Newest(); p != nil {
+			t.Errorf("a new ring has the packet %q", p)
+		}
+		for i := range 500 {
+			p := numbered(i, i*7)
+			put(r, p)
+			if got := r.Newest(); !bytes.Equal(got, p) {
+				t.Fatalf("the newest packet is %q, wanted %q", got, p)
+			}
+		}
+	}
+}
+
 func TestClearCache(t *testing.T) {
 	x := nobody()
 	r := New(Config{Cache: 1 << 20, Lag: 1 << 20, Lowest: x.lowest})

@@ -46,6 +46,21 @@ func PutHeader(dst []byte, op Opcode, payload int) int {
 	return size
 }
 
+// Payload returns the payload of a frame that begins as PutHeader wrote it, or what b
+// has of it; nil for no bytes at all. It is a part of b. Any goroutine.
+func Payload(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	switch b[1] {
+	case length16:
+		return b[4:]
+	case length64:
+		return b[MaxHeader:]
+	}
+	return b[2:]
+}
+
 // AppendFrame appends a whole frame to dst, with a copy of payload. A control
 // frame has at most 125 payload bytes. Any goroutine.
 func AppendFrame(dst []byte, op Opcode, payload []byte) []byte {

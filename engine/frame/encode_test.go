@@ -60,6 +60,23 @@ func TestAppendFrame(t *testing.T) {
 	}
 }
 
+// Payload finds what stands behind each header, also when a part of it is missing.
+func TestPayload(t *testing.T) {
+	if p := Payload(nil); p != nil {
+		t.Errorf("no bytes have the payload %q", p)
+	}
+	for _, n := range []int{0, 1, 125, 126, 65_535, 65_536, 70_000} {
+		want := bytes.Repeat([]byte{'p'}, n)
+		b := AppendFrame(nil, Binary, want)
+		if got := Payload(b); !bytes.Equal(got, want) {
+			t.Errorf("a frame of %d bytes has a payload of %d", n, len(got))
+		}
+		if got := Payload(b[:len(b)-n/2]); !bytes.Equal(got, want[n/2:]) {
+			t.Errorf("the beginning of a frame of %d bytes has a payload of %d", n, len(got))
+		}
+	}
+}
+
 func TestAppendClose(t *testing.T) {
 	x := strings.Repeat("x", 200)
 	for _, c := range []struct {

@@ -1,6 +1,10 @@
 package wstest
 
-import "golang.org/x/sys/unix"
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
 
 // Vanish makes the client's host vanish, as far as the server can tell: nothing that
 // arrives from now on reaches the client's TCP, so nothing is acknowledged or
@@ -8,13 +12,21 @@ import "golang.org/x/sys/unix"
 // filter that lets nothing through. The client must not send any more.
 func (c *Conn) Vanish() {
 	c.t.Helper()
-	if err := c.vanish(); err != nil {
+	if err := vanish(c.tcp); err != nil {
 		c.t.Fatalf("%s: cannot vanish: %v", c.name, err)
 	}
 }
 
-func (c *Conn) vanish() error {
-	raw, err := c.tcp.SyscallConn()
+// Vanish is Conn's.
+func (c *HTTP) Vanish() {
+	c.t.Helper()
+	if err := vanish(c.tcp); err != nil {
+		c.t.Fatalf("%s: cannot vanish: %v", c.name, err)
+	}
+}
+
+func vanish(tcp *net.TCPConn) error {
+	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return err
 	}

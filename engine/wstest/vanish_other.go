@@ -7,3 +7,9 @@ func (c *Conn) Vanish() {
 	c.t.Helper()
 	c.t.Fatalf("%s: cannot vanish here", c.name)
 }
+
+// Vanish is Conn's.
+func (c *HTTP) Vanish() {
+	c.t.Helper()
+	c.t.Fatalf("%s: cannot vanish here", c.name)
+}

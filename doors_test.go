@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// The door for plain HTTP: receivers.
+
+func (s *server) httpGet(path string, opts ...wstest.Option) *wstest.HTTP {
+	s.t.Helper()
+	return wstest.Get(s.t, s.addr, path, opts...)
+}
+
+// webmStart is how a WebM stream begins, as far as anybody here looks.
+var webmStart = []byte("\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm")
+
+// An early receiver, a late one and a probe get the payloads, one behind the other, and
+// then the end.
+func TestHTTPReceiversGetTheStream(t *testing.T) {
+	t.Parallel()
+	id := wstest.NewIdentity(t, "127.0.0.1")
+	cert, key := id.Files(t, t.TempDir())
+	s := startServer(t, "SSL_CERT="+cert, "SSL_KEY="+key)
+	trust := wstest.TLS(id.Trust())
+	ps := [][]byte{webmStart, {}, payload(1, 1), payload(125, 2), payload(126, 3), payload(20_000, 4), payload(65_536, 5), payload(300_000, 6)}
+	all := bytes.Join(ps, nil)
+
+	early := []*wstest.HTTP{
+		s.httpGet("/cam/key/receive"),
+		s.httpGet("/cam/key/receive", wstest.Proto("HTTP/1.0"), wstest.WithoutHeader("Host")),
+		s.httpGet("/cam/key/receive?x=y", wstest.PipelinedRaw([]byte("GET /cam/key/receive HTTP/1.1\r\nHost: x\r\n\r\n"))),
+		wstest.Get(t, s.tlsAddr, "/cam/key/receive", trust),
+		wstest.Get(t, s.tlsAddr, "/cam/key/receive-clear-cache", trust),
+	}
+	probe := s.httpGet("/cam/key/probe")
+	s.wantSessions(6)
+	early[0].WantNothing(50 * time.Millisecond) // not even a status: it is not known yet
+	pub := s.publish("cam", "key")
+	sendAll(pub, ps...)
+	pub.Sync()
+	early = append(early, s.httpGet("/cam/key/receive")) // the cache is off: it gets what follows
+	live := payload(1000, 7)
+	eventually(t, 10*time.Second, "the late one is in", func() bool { return strings.Count(s.logs(), `"session begins"`) == 8 })
+	pub.Send(wstest.Binary, live)
+	pub.CloseHandshake(1000)
+	for i, c := range early {
+		h := c.WantHead(200)
+		if i == len(early)-1 {
+			c.WantBody(live)
+			c.WantEnd()
+			continue
+		}
+		if h.Get("Content-Type") != "video/webm" || h.Get("Cache-Control") != "no-store" || h.Get("Connection") != "close" ||
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Length") != "" || h.Get("Transfer-Encoding") != "" || h.Get("Date") == "" {
+			t.Errorf("the header is %v", h)
+		}
+		c.WantBody(all)
+		c.WantBody(live)
+		c.WantEnd()
+	}
+	probe.WantHead(200)
+	probe.WantBody(webmStart)
+	probe.WantEnd()
+}
+
+// Packets of every size arrive byte for byte, however the receiver takes them.
+func TestHTTPReceiversOfManySizes(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	id := wstest.NewIdentity(t, "one")
+	s, _ := startTLS(t, id)
+	sum := sha256.New()
+	hashed := func(c *wstest.HTTP) func() string {
+		done := make(chan string, 1)
+		go func() {
+			got := sha256.New()
+			if status, _, err := c.HeadE(); err != nil || status != 200 {
+				done <- fmt.Sprint("no 200: ", status, err)
+				return
+			}
+			b := make([]byte, 50_000)
+			for {
+				n, err := c.ReadE(b)
+				got.Write(b[:n])
+				if errors.Is(err, io.EOF) {
+					done <- fmt.Sprintf("%x", got.Sum(nil))
+					return
+				} else if err != nil {
+					done <- err.Error()
+					return
+				}
+			}
+		}()
+		return func() string { return <-done }
+	}
+	var results []func() string
+	for range 3 {
+		results = append(results, hashed(s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(256<<10))),
+			hashed(wstest.Get(t, s.tlsAddr, "/cam/key/receive", wstest.TLS(id.Trust()))))
+	}
+	s.wantSessions(6)
+	pub := s.publish("cam", "key")
+	send := func(p []byte) {
+		sum.Write(p)
+		pub.Send(wstest.Binary, p)
+	}
+	for i := range 1000 {
+		send(payload(i%130, uint64(i)))
+	}
+	for i, n := range []int{8 << 20, 65_534, 65_535, 65_536, 65_537, 16_383, 16_384, 0, 1 << 20, 3} {
+		send(payload(n, uint64(n)))
+		send(payload(i, 1))
+	}
+	pub.Sync()
+	results = append(results, hashed(s.httpGet("/cam/key/receive"))) // all of it from the cache
+	s.wantSessions(8)
+	for i := range 1000 {
+		send(payload(1000+i, uint64(i)))
+	}
+	pub.CloseHandshake(1000)
+	for i, r := range results {
+		if got, want := r(), fmt.Sprintf("%x", sum.Sum(nil)); got != want {
+			t.Errorf("receiver %d: wanted the stream with the sum %s, got %s", i, want, got)
+		}
+	}
+}
+
+// wantSessions waits until so many sessions have begun.
+func (s *server) wantSessions(n int) {
+	s.t.Helper()
+	eventually(s.t, 10*time.Second, fmt.Sprint(n, " sessions have begun"), func() bool { return strings.Count(s.logs(), `"session begins"`) >= n })
+}
+
+// A wrong key is 403: at once on a live channel, when the publisher comes for one that
+// has waited.
+func TestHTTPReceiversWithAWrongKey(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	waits, right := s.httpGet("/cam/guess/receive"), s.httpGet("/cam/key/receive")
+	s.wantSessions(2)
+	waits.WantNothing(50 * time.Millisecond)
+	pub := s.publish("cam", "key")
+	h := waits.WantAnswer(403, "Invalid streaming key")
+	if h.Get("Connection") != "close" || h.Get("Access-Control-Allow-Origin") != "*" || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") {
+		t.Errorf("the header is %v", h)
+	}
+	for _, path := range []string{"/cam/guess/receive", "/cam/guess/probe", "/cam/guess/receive-clear-cache"} {
+		s.httpGet(path, hangUp).WantAnswer(403, "Invalid streaming key")
+	}
+	wstest.Ask(t, "HEAD", s.addr, "/cam/guess/receive", hangUp).WantHead(403)
+	pub.Send(wstest.Binary, []byte("p"))
+	pub.CloseHandshake(1000)
+	right.WantHead(200)
+	right.WantBody([]byte("p"))
+	right.WantEnd()
+}
+
+// hangUp asks net/http not to wait for another request.
+var hangUp = wstest.AddHeader("Connection", "close")
+
+// The ends of a stream without a byte, and of a server.
+func TestHTTPReceiversAreToldTheEnd(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nothing, empty, emptyProbe := s.httpGet("/nothing/key/receive"), s.httpGet("/empty/key/receive"), s.httpGet("/empty/key/probe")
+	s.wantSessions(3)
+	s.publish("nothing", "key").CloseHandshake(1000)
+	pub := s.publish("empty", "key")
+	pub.Send(wstest.Binary, nil)
+	for _, c := range []*wstest.HTTP{nothing, emptyProbe} {
+		if h := c.WantHead(200); h.Get("Content-Length") != "0" || h.Get("Content-Type") != "application/octet-stream" {
+			t.Errorf("a stream without a byte has the header %v", h)
+		}
+		c.WantEnd()
+	}
+	pub.Send(wstest.Binary, []byte("ID3"))
+	if h := empty.WantHead(200); h.Get("Content-Type") != "audio/mpeg" {
+		t.Errorf("the header is %v", h)
+	}
+	empty.WantBody([]byte("ID3"))
+
+	big := payload(20<<20, 1)
+	live, waits := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(256<<10)), s.httpGet("/nobody/key/receive")
+	s.wantSessions(7)
+	pub = s.publish("cam", "key")
+	pub.Send(wstest.Binary, big)
+	pub.Sync()
+	s.signal(syscall.SIGTERM)
+	if h := waits.WantAnswer(503, "server going away"); h.Get("Retry-After") == "" {
+		t.Errorf("the 503 has the header %v", h)
+	}
+	live.WantHead(200)
+	live.WantBody(big)
+	live.WantEnd()
+	empty.WantEnd()
+	if code := s.wait(15 * time.Second); code != 0 {
+		t.Errorf("wanted exit code 0, got %d", code)
+	}
+}
+
+// A receiver that is too slow is cut off so that it cannot take that for the end; one
+// beside it gets everything.
+func TestHTTPReceiverThatIsTooSlowIsCut(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
+	slow, good := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(4096)), s.httpGet("/cam/key/receive")
+	s.wantSessions(2)
+	pub := s.publish("cam", "key")
+	sent := int64(0)
+	for i := 0; !strings.Contains(s.logs(), "reason=slow_receiver"); i++ {
+		p := payload(200_000, uint64(i))
+		pub.Send(wstest.Binary, p)
+		if i == 0 {
+			good.WantHead(200)
+		}
+		good.WantBody(p)
+		if sent += int64(len(p)); sent > 500<<20 {
+			t.Fatal("it is never too slow")
+		}
+	}
+	slow.WantHead(200)
+	if n := slow.WantCut(); n >= sent {
+		t.Errorf("it got %d bytes of %d", n, sent)
+	}
+	pub.CloseHandshake(1000)
+	good.WantEnd()
+}
+
+// What a receiver sends is discarded, also a second request; one that shuts its sending
+// side down has left.
+func TestWhatAnHTTPReceiverSends(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	c, leaver := s.httpGet("/cam/key/receive"), s.httpGet("/cam/key/receive")
+	s.wantSessions(3)
+	c.Send([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+	c.Send(payload(300_000, 1))
+	_ = leaver.TCP().CloseWrite()
+	s.wantLog("reason=client_gone")
+	pub.Send(wstest.Binary, []byte("p"))
+	pub.CloseHandshake(1000)
+	c.WantHead(200)
+	c.WantBody([]byte("p"))
+	c.WantEnd()
+	leaver.WantEnd()
+}
+
+// Which requests the door for plain HTTP takes, and how the others are refused.
+func TestHTTPMethods(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+		opts         []wstest.Option
+	}{
+		{"POST", "/cam/key/receive", 405, "GET, HEAD, OPTIONS", nil},
+		{"DELETE", "/cam/key/probe", 405, "GET, HEAD, OPTIONS", nil},
+		{"get", "/cam/key/receive", 405, "GET, HEAD, OPTIONS", nil},
+		{"DELETE", "/cam/key/publish", 405, publishMethods, nil},
+		{"GET", "/cam/key/publish", 426, "", nil},
+		{"GET", "/cam/k.y/receive", 404, "", nil},
+		{"GET", "/cam/key/receive", 400, "", []wstest.Option{wstest.AddHeader("Content-Length", "3"), wstest.PipelinedRaw([]byte("abc"))}},
+		{"GET", "/cam/key/receive", 400, "", []wstest.Option{wstest.AddHeader("Transfer-Encoding", "chunked"), wstest.PipelinedRaw([]byte("0\r\n\r\n"))}},
+		{"GET", "/cam/key/receive", 426, "", []wstest.Option{wstest.AddHeader("Upgrade", "h2c")}},
+		{"GET", "/cam/key/receive", 426, "", []wstest.Option{wstest.AddHeader("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")}},
+	} {
+		h := wstest.Ask(t, c.method, s.addr, c.path, append(c.opts, hangUp)...).WantAnswer(c.status, "")
+		if h.Get("Allow") != c.allow {
+			t.Errorf("%s %s: wanted Allow: %q, got %v", c.method, c.path, c.allow, h)
+		}
+	}
+	head := func(path string) http.Header {
+		return wstest.Ask(t, "HEAD", s.addr, path, hangUp).WantHead(200)
+	}
+	if h := head("/cam/key/receive"); h.Get("Content-Type") != "" {
+		t.Errorf("HEAD of a channel without a publisher has the header %v", h)
+	}
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, webmStart)
+	pub.Sync()
+	if h := head("/cam/key/receive"); h.Get("Content-Type") != "video/webm" || h.Get("Cache-Control") != "no-store" {
+		t.Errorf("HEAD of a channel with a publisher has the header %v", h)
+	}
+	h := wstest.Ask(t, "OPTIONS", s.addr, "/cam/key/receive", hangUp).WantHead(204)
+	if h.Get("Access-Control-Allow-Methods") != "GET, HEAD, OPTIONS" || h.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "Content-Type") {
+		t.Errorf("OPTIONS has the header %v", h)
+	}
+}
+
+const publishMethods = "GET, OPTIONS"
+
+// Pages may read a stream, and why they are refused, if ALLOWED_ORIGINS lets them.
+func TestHTTPFromPages(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "ALLOWED_ORIGINS=https://example.org", "PLAY_WHITELIST=127.0.0.1")
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, []byte("p"))
+	pub.Sync()
+	page, foreign := wstest.AddHeader("Origin", "https://example.org"), wstest.AddHeader("Origin", "https://evil.example")
+	referer := func(u string) wstest.Option { return wstest.AddHeader("Referer", u) }
+	site := func(w string) wstest.Option { return wstest.AddHeader("Sec-Fetch-Site", w) }
+	for name, c := range map[string]struct {
+		status int
+		share  string
+		opts   []wstest.Option
+	}{
+		"a page":                             {200, "https://example.org", []wstest.Option{page}},
+		"a foreign page":                     {403, "", []wstest.Option{foreign}},
+		"no page":                            {200, "", nil},
+		"what a page shows":                  {200, "", []wstest.Option{referer("https://example.org/watch?x=y"), site("cross-site")}},
+		"what a foreign page shows":          {403, "", []wstest.Option{referer("https://evil.example/https://example.org/")}},
+		"what shows a page without a name":   {403, "", []wstest.Option{site("cross-site")}},
+		"what a user typed":                  {200, "", []wstest.Option{site("none")}},
+		"a page, and the address may not":    {403, "https://example.org", []wstest.Option{page, wstest.From("127.0.0.9")}},
+		"a page, and another one besides it": {403, "", []wstest.Option{page, foreign}},
+	} {
+		h := s.httpGet("/cam/key/receive", append(c.opts, hangUp)...).WantHead(c.status)
+		if h.Get("Access-Control-Allow-Origin") != c.share || h.Get("Vary") != "Origin" {
+			t.Errorf("%s: wanted it shared with %q, got %v", name, c.share, h)
+		}
+	}
+	wstest.Ask(t, "OPTIONS", s.addr, "/cam/key/publish", foreign, hangUp).WantHead(403)
+	if h := wstest.Ask(t, "OPTIONS", s.addr, "/cam/key/publish", page, hangUp).WantHead(204); h.Get("Access-Control-Allow-Origin") != "https://example.org" {
+		t.Errorf("the preflight has the header %v", h)
+	}
+	// Later answers too: they are written without net/http.
+	waits := s.httpGet("/late/guess/receive", page)
+	s.wantLog("channel=late")
+	s.publish("late", "key").Sync()
+	if h := waits.WantAnswer(403, "key"); h.Get("Access-Control-Allow-Origin") != "https://example.org" || h.Get("Vary") != "Origin" {
+		t.Errorf("the 403 has the header %v", h)
+	}
+}
+
+// Receivers over HTTP have their places, and are who a trusted proxy says.
+func TestHTTPReceiversAreCounted(t *testing.T) {
+	t.Parallel()
+	requireLoopbackRange(t)
+	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=", "MAX_IP_CONCURRENT_CONNECTIONS=2", "MAX_CONNECTIONS=4", "TRUSTED_PROXIES=127.0.9.1", "PLAY_WHITELIST=127.0.9.0/24,203.0.113.9")
+	from := func(ip string, opts ...wstest.Option) *wstest.HTTP {
+		return s.httpGet("/cam/key/receive", append(opts, wstest.From(ip), hangUp)...)
+	}
+	from("127.0.8.1").WantAnswer(403, "may not play")
+	one := from("127.0.9.2")
+	from("127.0.9.2")
+	s.wantSessions(2)
+	from("127.0.9.2").WantAnswer(429, "Too many")
+	from("127.0.9.1", wstest.AddHeader("X-Forwarded-For", "unknown")).WantAnswer(400, "")
+	from("127.0.9.1", wstest.AddHeader("X-Forwarded-For", "203.0.113.9"))
+	s.wantLog("session begins", "addr=203.0.113.9")
+	from("127.0.9.3")
+	s.wantSessions(4)
+	if h := from("127.0.9.4").WantAnswer(503, "all the connections"); h.Get("Retry-After") == "" {
+		t.Errorf("the 503 has the header %v", h)
+	}
+	one.Close()
+	s.wantLog("session ends")
+	from("127.0.9.2")
+	s.wantSessions(5)
+	from("127.0.9.2").WantAnswer(429, "Too many")
+}
+
+// Receivers over HTTP may wait in silence for longer than WebSocket's clients may be
+// silent: for a publisher, or for its next packet. Those that have vanished meanwhile
+// are found.
+func TestHTTPReceiversThatAreSilent(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	s := startServer(t)
+	waits, idle, gone := s.httpGet("/nobody/key/receive"), s.httpGet("/cam/key/receive"), s.httpGet("/cam/key/receive")
+	s.wantSessions(3)
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, webmStart)
+	for _, c := range []*wstest.HTTP{idle, gone} {
+		c.WantHead(200)
+		c.WantBody(webmStart)
+	}
+	start := time.Now()
+	if runtime.GOOS == "linux" { // elsewhere no client can vanish
+		gone.Vanish()
+	}
+	for time.Since(start) < watched {
+		time.Sleep(time.Second)
+		pub.SendText("h")
+		if strings.Contains(s.logs(), "session ends") && time.Since(start) < 60*time.Second {
+			t.Fatalf("a receiver was dropped after %v", time.Since(start))
+		}
+	}
+	if runtime.GOOS == "linux" {
+		eventually(t, 90*time.Second-time.Since(start), "the one that vanished is found", func() bool {
+			return strings.Count(s.logs(), "session ends") == 1
+		})
+		t.Logf("one that has vanished was found after %v at most", time.Since(start).Round(time.Second))
+	}
+	pub.Send(wstest.Binary, []byte("live"))
+	pub.CloseHandshake(1000)
+	idle.WantBody([]byte("live"))
+	idle.WantEnd()
+	s.publish("nobody", "key").CloseHandshake(1000)
+	waits.WantHead(200)
+	waits.WantEnd()
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// doorway is how a client speaks to the server once it is in.
+type doorway uint8
+
+const (
+	websocketDoor doorway = iota
+	httpDoor
+)
+
+var doorNames = [...]string{websocketDoor: "websocket", httpDoor: "http"}
+
+func (d doorway) String() string { return doorNames[d] }
+
+// httpSide is what a session has more when its client speaks plain HTTP: a GET that is
+// answered with the stream.
+type httpSide struct {
+	more string // static: header lines for whatever is answered, each with its CR LF
+
+	// Atomic: the header of the stream's 200 was written. Set under the write lock.
+	begun atomic.Bool
+}
+
+// opening is what a request for a stream asks for, beside the path.
+type opening struct {
+	answer string    // what is written to it before the hand-over
+	noText bool      // no TEXT may be written
+	http   *httpSide // nil: a WebSocket
+}
+
+// open reads what a request for a stream asks for, or returns the refusal. h is the
+// answer's header.
+func (f *front) open(h http.Header, r *http.Request, k kind) (o opening, status int, text string) {
+	if wantsHTTP(r, k) {
+		return f.openHTTP(h, r, k)
+	}
+	accept, status, text := checkUpgrade(r)
+	if status != 0 {
+		h.Set("Upgrade", "websocket")
+		h.Set("Sec-WebSocket-Version", "13")
+		return opening{}, status, text
+	}
+	var ok bool
+	if o.noText, ok = parseHeartbeat(r.URL.RawQuery); !ok {
+		return opening{}, http.StatusBadRequest, "Bad request: heartbeat is ping or text, and given once"
+	}
+	o.answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"
+	return o, 0, ""
+}
+
+// wantsHTTP reports whether a request is meant for the door for plain HTTP. One with
+// any header of WebSocket's handshake is not, however wrong: a proxy may have taken the
+// others away, and its client is told so. Nor is a GET that is to publish.
+func wantsHTTP(r *http.Request, k kind) bool {
+	for _, name := range []string{"Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version"} {
+		if _, found := r.Header[name]; found {
+			return false
+		}
+	}
+	if hasToken(r.Header["Connection"], "upgrade") {
+		return false
+	}
+	return k != publish || r.Method != http.MethodGet && r.Method != http.MethodHead
+}
+
+// openHTTP is open for a request that speaks plain HTTP.
+func (f *front) openHTTP(h http.Header, r *http.Request, k kind) (o opening, status int, text string) {
+	more := f.srv.origins.share(r.Header["Origin"])
+	for _, line := range more {
+		h.Set(line.name, line.value)
+	}
+	h.Set("Cache-Control", "no-store")
+	o.http = &httpSide{more: joinLines(more)}
+	methods := methodsOf(k)
+	switch {
+	case !slices.Contains(strings.Split(methods, ", "), r.Method):
+		h.Set("Allow", methods)
+		return o, http.StatusMethodNotAllowed, "Method not allowed: use one of " + methods
+	case r.Method == http.MethodOptions:
+		return o, 0, ""
+	case r.ContentLength != 0:
+		return o, http.StatusBadRequest, "Bad request: what receives has no body"
+	}
+	return o, 0, ""
+}
+
+// methodsOf returns the methods that a stream's path takes.
+func methodsOf(k kind) string {
+	if k == publish {
+		return "GET, OPTIONS" // a GET with an upgrade
+	}
+	return "GET, HEAD, OPTIONS"
+}
+
+// headerLine is a line of an answer's header.
+type headerLine struct{ name, value string }
+
+func joinLines(lines []headerLine) string {
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(l.name + ": " + l.value + "\r\n")
+	}
+	return b.String()
+}
+
+// preflight answers a browser's question whether a page may send what it wants to
+// (Fetch standard, "CORS-preflight request"). Whoever asks may.
+func preflight(w http.ResponseWriter, k kind) int {
+	h := w.Header()
+	h.Set("Allow", methodsOf(k))
+	h.Set("Access-Control-Allow-Methods", methodsOf(k))
+	h.Set("Access-Control-Allow-Headers", "Content-Type, Cache-Control, Range")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return http.StatusNoContent
+}
+
+// head answers as a GET would be by its header, as far as that is known without
+// waiting: a channel without a publisher has no Content-Type yet. It takes no place.
+func (f *front) head(w http.ResponseWriter, t target) (status int, text string) {
+	contentType, ok := f.srv.registry.contentType(t.channel, t.key)
+	if !ok {
+		return http.StatusForbidden, wrongKeyText
+	}
+	h := w.Header()
+	h.Set("Connection", "close")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if contentType != "" {
+		h.Set("Content-Type", contentType)
+	}
+	w.WriteHeader(http.StatusOK)
+	return http.StatusOK, ""
+}
+
+const wrongKeyText = "Forbidden: Invalid streaming key"
