@@ -18,6 +18,7 @@ import (
 
 // ours is the server, in this process.
 type ours struct {
+	srv   *engine.Server
 	addr  string
 	trust *tls.Config // receivers speak TLS; nil: plain
 	plain string      // address for publishers: TLS is measured on receivers only
@@ -54,6 +55,7 @@ func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func
 	if err := srv.Start(); err != nil {
 		b.Fatal(err)
 	}
+	o.srv = srv
 	s.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -38,7 +38,10 @@ type group struct {
 	members []member
 	fresh   []member
 
-	walk uint64 // guarded by surveyor.mu: the last walk that came by
+	// Guarded by survey.mu: the last walk that came by, and what tells that the goroutine
+	// is done that waits for a long pass; nil: there was none.
+	walk  uint64
+	noted chan struct{}
 }
 
 func newGroup(ch *Channel, d *drainer) *group {

@@ -122,7 +122,8 @@ type Overview struct {
 }
 
 // Sessions describes all sessions, oldest first, also those that are closing. Any
-// goroutine, after Start. It waits for passes that are under way.
+// goroutine, after Start. It waits for passes that are under way, a second at most: of
+// receivers whose group takes longer the numbers are those of the look before.
 func (srv *Server) Sessions() []SessionInfo {
 	var list []SessionInfo
 	srv.survey.walk(func(s *session, now int64) { list = append(list, s.info(now)) })
@@ -142,7 +143,7 @@ func (srv *Server) Channels() []ChannelInfo {
 	return list
 }
 
-// Overview counts. Any goroutine, after Start. It waits for passes that are under way.
+// Overview counts. Any goroutine, after Start. It waits as Sessions does.
 func (srv *Server) Overview() Overview {
 	o := newOverview()
 	var worst []*session

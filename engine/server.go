@@ -87,7 +87,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	srv.short.log, srv.short.now = o.Log, srv.now
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
-	srv.survey.srv = srv
+	srv.survey.srv, srv.survey.patience = srv, surveyPatience
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)
 	if cfg.TLS() {
 		c, err := newCertificate(cfg.SSLCert, cfg.SSLKey, o.Log)

@@ -11,15 +11,24 @@ import (
 // and by itself now and then, for the rates.
 //
 // What it costs others: each group's passing is held once, while its cursors are read,
-// and each publisher's in.mu while two numbers are.
+// and each publisher's in.mu while two numbers are. A group that is in the middle of a
+// long pass is waited for, a while: then what was noted last has to do, and is renewed
+// when the pass is over.
 type survey struct {
-	srv *Server // static
+	// Static.
+	srv      *Server
+	patience time.Duration // for all groups together
 
 	// Guarded by mu: one walk at a time.
 	mu       sync.Mutex
 	walks    uint64
-	sessions []*session // of the walk under way
+	sessions []*session        // of the walk under way
+	late     []<-chan struct{} // of the groups that are waited for: closed when they are noted
 }
+
+// surveyPatience is how long a survey waits for passes under way. On a host that is not
+// overloaded a pass takes some milliseconds.
+const surveyPatience = time.Second
 
 // surveyEvery is how often the survey goes by itself: so old is a rate at most.
 const surveyEvery = 5 * time.Second
@@ -49,6 +58,7 @@ func (v *survey) walk(f func(s *session, now int64)) {
 	for _, s := range v.sessions {
 		v.look(s)
 	}
+	v.await()
 	now := v.srv.now()
 	for _, s := range v.sessions {
 		f(s, now)
@@ -64,10 +74,37 @@ func (v *survey) look(s *session) {
 		s.observePublished()
 		return
 	}
-	if g := s.group.Load(); g != nil && g.walk != v.walks {
-		g.walk = v.walks
-		g.observe()
+	g := s.group.Load()
+	if g == nil || g.walk == v.walks {
+		return
 	}
+	g.walk = v.walks
+	if g.passing.TryLock() {
+		g.observe()
+		g.passing.Unlock()
+		return
+	}
+	v.late = append(v.late, g.observeLater())
+}
+
+// await waits until the groups are noted that were making a pass, as long as patience
+// lasts. The caller holds mu.
+func (v *survey) await() {
+	if len(v.late) == 0 {
+		return
+	}
+	end := time.NewTimer(v.patience)
+	defer end.Stop()
+	for _, noted := range v.late {
+		select {
+		case <-noted:
+			continue
+		case <-end.C:
+		}
+		break
+	}
+	clear(v.late)
+	v.late = v.late[:0]
 }
 
 // waits reports whether a receiver waits for a publisher. Any goroutine that does not

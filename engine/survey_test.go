@@ -76,6 +76,42 @@ func TestASessionStaysUntilItsGroupLetsGo(t *testing.T) {
 	}
 }
 
+// A pass that does not come to an end holds nobody up who looks: what was noted before
+// has to do. When it is over what is new is noted, once for all who have asked.
+func TestLookingDoesNotWaitForALongPass(t *testing.T) {
+	s := newTestServer(t)
+	pub, rec := s.publish("cam", "key"), s.receive("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	rec.WantPacket(numbered(0, 1000))
+	s.wantCarried(rec, 1, wireSize(1000))
+	g := s.session(rec).group.Load()
+	s.survey.mu.Lock()
+	s.survey.patience = time.Millisecond
+	s.survey.mu.Unlock()
+	g.passing.Lock()
+	pub.Send(wstest.Binary, numbered(1, 1000))
+	pub.Sync()
+	for range 3 {
+		s.wantCarried(rec, 1, wireSize(1000))
+		s.wantCarried(pub, 2, 2*wireSize(1000))
+	}
+	if n := goroutines("observeLater"); n != 1 {
+		t.Errorf("%d goroutines wait for the pass, wanted 1", n)
+	}
+	noted := g.noted
+	g.passing.Unlock()
+	rec.WantPacket(numbered(1, 1000))
+	eventually(t, "it is noted when the pass is over", func() bool {
+		select {
+		case <-noted:
+			return true
+		default:
+			return false
+		}
+	})
+	eventually(t, "and what came since at the next look", func() bool { return s.info(rec).Packets == 2 })
+}
+
 // At the end of a receiver that was too slow its lag is what made it so.
 func TestLagAtTheEndOfASlowReceiver(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB, c.ReceiverLagMB, c.MaxMessageMB = 1, 1, 1 })

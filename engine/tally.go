@@ -130,17 +130,36 @@ func since(age, came uint32) millis {
 	return millis(ms)
 }
 
-// observe notes what each receiver of the group has got. Any goroutine; it waits for a
-// pass that is under way, and holds up the next one for a fraction of what that takes.
+// observe notes what each receiver of the group has got. The caller holds passing, the
+// next pass waits for a fraction of what it takes itself.
 func (g *group) observe() {
-	g.passing.Lock()
-	defer g.passing.Unlock()
 	age := g.ch.age(g.ch.srv.now())
 	for _, list := range [][]member{g.members, g.fresh} {
 		for i := range list {
 			list[i].observe(g.ch.ring, age)
 		}
 	}
+}
+
+// observeLater does it when the pass under way is over, and closes what it returns: who
+// asks meanwhile is told by the same. The caller holds survey.mu.
+func (g *group) observeLater() <-chan struct{} {
+	if g.noted != nil {
+		select {
+		case <-g.noted:
+		default:
+			return g.noted
+		}
+	}
+	noted := make(chan struct{})
+	g.noted = noted
+	go func() {
+		g.passing.Lock()
+		g.observe()
+		g.passing.Unlock()
+		close(noted)
+	}()
+	return noted
 }
 
 // observePublished notes what a publisher has sent. Any goroutine that holds neither
