@@ -70,12 +70,16 @@ type server struct {
 	t       *testing.T
 	addr    string // plain listener
 	tlsAddr string // TLS listener, "" without SSL_CERT
+	admin   string // the operator's listener, "" without ADMIN_ADDRESS
 	dir     string // its working directory
 	cmd     *exec.Cmd
 	log     *logBuffer
 	done    chan struct{} // closed when the process has ended
 	expects bool          // the test itself waits for the end
 }
+
+// anyAdmin, as ADMIN_ADDRESS, stands for a free port of 127.0.0.1.
+const anyAdmin = "any"
 
 // startServer starts a server with these variables and waits until it serves. An
 // item that begins with ".env:" is a line of the .env file, one that begins with
@@ -136,6 +140,10 @@ func tryServer(t *testing.T, env []string) (s *server, taken bool) {
 		def("SSL_PORT", freePort(t))
 		s.tlsAddr = net.JoinHostPort(host, given["SSL_PORT"])
 	}
+	if given["ADMIN_ADDRESS"] == anyAdmin {
+		given["ADMIN_ADDRESS"] = net.JoinHostPort("127.0.0.1", freePort(t))
+	}
+	s.admin = given["ADMIN_ADDRESS"]
 	s.cmd = child(s.dir, given, s.log)
 	if descriptors != "" {
 		script := "ulimit -n " + descriptors + ` && exec "$0"`

@@ -1,6 +1,6 @@
 // Command ws-stream-server relays live media: what a publisher sends over a
 // WebSocket, every receiver of its channel gets. This file is wiring only: settings,
-// logger, filter, authorizer, engine, signals.
+// logger, filter, authorizer, engine, the operator's listener, signals.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 
 	"ws-stream-server/auth"
 	"ws-stream-server/engine"
+	"ws-stream-server/engine/admin"
 	"ws-stream-server/netfilter"
 )
 
@@ -84,12 +85,18 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	if err != nil {
 		return fail(exitSettings, err)
 	}
+	operator, err := admin.Listen(cfg.Admin, admin.Options{Version: version, Log: log, Server: p.srv})
+	if err != nil {
+		return fail(exitFault, err)
+	}
+	defer operator.Close() // it tells of the shutdown to its end
 	debug.SetMemoryLimit(cfg.Engine.MemoryLimit())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if err := p.srv.Start(); err != nil {
 		return fail(exitFault, err)
 	}
+	operator.Serve()
 	p.begin()
 	log.Info("started", "version", version)
 

@@ -15,6 +15,7 @@ import (
 
 	"ws-stream-server/auth"
 	"ws-stream-server/engine"
+	"ws-stream-server/engine/admin"
 	"ws-stream-server/netfilter"
 )
 
@@ -34,6 +35,7 @@ type settings struct {
 	Engine engine.Config
 	Filter netfilter.Config
 	Auth   auth.Config
+	Admin  admin.Config
 
 	LogDebug      bool   `env:"LOG_DEBUG" env-default:"false" env-description:"debug lines in the log"`
 	LogFormat     string `env:"LOG_FORMAT" env-default:"text" oneof:"text,json" env-description:"form of the log's lines: name=value pairs, or one JSON object each"`
@@ -55,7 +57,8 @@ func loadSettings(dir string) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	for _, validate := range []func() error{s.Engine.Validate, s.Filter.Validate, s.Auth.Validate} {
+	apart := func() error { return s.Admin.Apart(s.Engine) }
+	for _, validate := range []func() error{s.Engine.Validate, s.Filter.Validate, s.Auth.Validate, s.Admin.Validate, apart} {
 		if err := validate(); err != nil {
 			return settings{}, r.hide(errors.New(printable(err.Error(), maxLine)))
 		}

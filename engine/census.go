@@ -29,3 +29,7 @@ func (srv *Server) Census() Census {
 		Memory:     srv.budget.used.Load(),
 	}
 }
+
+// MemoryLimit returns what Census.Memory is measured against, in bytes: four fifths of
+// MEMORY_LIMIT_MB; math.MaxInt64: no limit. Any goroutine.
+func (srv *Server) MemoryLimit() int64 { return srv.budget.size }
