@@ -149,6 +149,12 @@
 // cannot be told from none. Those who have no byte yet stand in group.fresh, and
 // the pass that brings the first one notes where and when that was.
 //
+// # Faults
+//
+// A panic in what is done for one session ends that session, with 1011 unless it is in the
+// middle of a frame, and in a handler its connection; the log has the stack, and the
+// others go on. Anywhere else the process ends (fault.go).
+//
 // # Locks
 //
 // In this order, where one is taken while another is held:

@@ -113,6 +113,7 @@ func (f *front) idle() bool { return f.shaking.Load() == 0 }
 
 // ServeHTTP answers one request.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer f.contain(r)
 	addr, unclear := f.client(r)
 	if f.srv.short.on.Load() {
 		w.Header().Set("Connection", "close") // a kept connection would keep its descriptor

@@ -208,8 +208,7 @@ func (g *group) begin(over bool, now int64) (low uint64, again bool) {
 func (g *group) letGo(list []member, i int) []member {
 	m := &list[i]
 	s := m.s
-	m.observe(g.ch.ring, g.ch.age(g.ch.srv.now()))
-	m.cur.Close(g.ch.ring)
+	m.leave()
 	list = takeOut(list, i)
 	if g.size.Add(-1) == 0 && g.ch.over.Load() != 0 {
 		g.ch.srv.budget.releaseIfRead(g.ch)

@@ -26,15 +26,44 @@ const (
 func (s *session) received(b []byte) {
 	now := s.srv.now()
 	s.life.Store(now)
+	s.heed(now, s.hear(b))
+}
+
+// heard is what came of a client's bytes: what was published in all before and after
+// them, in bytes as receivers get it, and why the session must end if it must.
+type heard struct {
+	before, after uint64
+	r             reason
+	code          uint16
+}
+
+// hear takes bytes as they came from the socket. Called on the poller.
+func (s *session) hear(b []byte) (h heard) {
 	s.in.mu.Lock()
-	before := s.published()
-	r, code := s.take(b)
-	after := s.published()
-	s.in.mu.Unlock()
-	if after != before {
-		s.ch.wake(now, before, after)
+	defer s.heardAll()
+	h.before = s.published()
+	h.after = h.before
+	h.r, h.code = s.take(b)
+	h.after = s.published()
+	return h
+}
+
+// heardAll is deferred where in.mu is held, and lets go of it. After a fault nothing more
+// is heard.
+func (s *session) heardAll() {
+	if p := recover(); p != nil {
+		s.in.deaf = true
+		s.fault(p)
 	}
-	s.obey(r, code)
+	s.in.mu.Unlock()
+}
+
+// heed does what follows from what was heard. Called on the poller without in.mu.
+func (s *session) heed(now int64, h heard) {
+	if h.after != h.before {
+		s.ch.wake(now, h.before, h.after)
+	}
+	s.obey(h.r, h.code)
 }
 
 // published returns how many bytes the session has published, as receivers get

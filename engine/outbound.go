@@ -47,12 +47,17 @@ func (s *session) raise(bits uint32) {
 // socket becomes free the owner does. Any goroutine that does not hold the lock.
 func (s *session) flushPending() {
 	for s.pending.Load() != 0 && s.free() && s.mu.TryLock() {
-		flushed := s.flushLocked()
-		s.unlock()
-		if !flushed {
+		if !s.flushAndUnlock() {
 			return
 		}
 	}
+}
+
+// flushAndUnlock is flushLocked. It lets go of the write lock.
+func (s *session) flushAndUnlock() (flushed bool) {
+	defer s.contain()
+	defer s.unlock()
+	return s.flushLocked()
 }
 
 // unlock lets go of the write lock. A pass may have come by meanwhile and found the
@@ -78,7 +83,7 @@ func (s *session) flushLocked() bool {
 	case 0: // another holder was faster
 		return true
 	case sendBeat: // Fast path: thousands at a time.
-		s.write(s.heartbeat())
+		s.writeFrames(s.heartbeat())
 		return true
 	}
 	buf := bytebufferpool.Get()
@@ -99,8 +104,16 @@ func (s *session) flushLocked() bool {
 		}
 		buf.B = s.appendClose(buf.B)
 	}
-	s.write(buf.B) // TLS adds its own end behind the close frame
+	s.writeFrames(buf.B) // TLS adds its own end behind the close frame
 	return true
+}
+
+// writeFrames writes whole control frames. The caller holds the write lock, and the socket
+// is free.
+func (s *session) writeFrames(b []byte) {
+	s.mid = true // a fault in between leaves them torn
+	s.write(b)
+	s.mid = false
 }
 
 // appendClose appends the last frames of the session, or the last of its answer.
@@ -225,13 +238,18 @@ func (s *session) answerPing(payload []byte) {
 // first would have the kernel answer a late byte with a reset. Any goroutine that
 // does not hold the write lock.
 func (s *session) finish() {
+	s.finishNow()
+	s.flushPending() // what came while the lock was held
+}
+
+func (s *session) finishNow() {
+	defer s.contain()
 	s.mu.Lock()
+	defer s.unlock()
 	if s.pending.Load() != 0 {
 		s.flushLocked() // the close frame may be in it
 	}
 	s.finishLocked()
-	s.unlock()
-	s.flushPending() // what came while the lock was held
 }
 
 // finishLocked is finish with the write lock held.

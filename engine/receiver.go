@@ -35,7 +35,18 @@ type member struct {
 // packet. When it does not, the receiver gets the rest of the packet it has begun
 // and the close frame with slowReceiver's code; nothing waits for it.
 func (m *member) drain(over bool, now int64) (stays, again bool) {
-	s := m.s
+	s, locked := m.s, false
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if locked {
+			s.mu.Unlock()
+		}
+		s.fault(p)
+		stays, again = false, false
+	}()
 	// Fast path: it has everything.
 	if !over && !m.cur.More() && s.pending.Load() == 0 && s.ending.Load() == 0 {
 		return true, false
@@ -55,6 +66,7 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 		}
 	}
 	s.mu.Lock()
+	locked = true
 	if s.door == httpDoor {
 		again = m.drainHTTP(over, now)
 	} else {
@@ -62,9 +74,19 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 	}
 	stays = !s.closeSent
 	s.skipped.Store(false)
+	locked = false
 	s.mu.Unlock()
 	s.flushPending()
 	return stays, again
+}
+
+// leave has the receiver read no more. Of a cursor that is broken (see fault.go) nothing
+// can be given back. The caller holds the group's passing.
+func (m *member) leave() {
+	defer m.s.contain()
+	r := m.s.ch.ring
+	m.observe(r, m.s.ch.age(m.s.srv.now()))
+	m.cur.Close(r)
 }
 
 // drainLocked is drain with the write lock held and a socket that is free.
@@ -90,6 +112,7 @@ func (m *member) drainLocked(over bool, now int64) (again bool) {
 			s.end(s.srv.endOfStream())
 			continue // writes the close frame
 		}
+		s.mid = true // as long as it is not known
 		used := s.writePackets(b)
 		if used < len(b) {
 			m.cur.Back(len(b) - used)

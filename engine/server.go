@@ -208,6 +208,7 @@ func (srv *Server) onWritten(c *nbio.Conn, _ []byte, n int) {
 // all, one after the other.
 func (srv *Server) onClose(c *nbio.Conn, _ error) {
 	if s, ok := c.Session().(*session); ok {
+		defer s.contain() // nbio would not say a word
 		s.closed()
 	}
 }

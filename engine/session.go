@@ -108,6 +108,7 @@ type session struct {
 	handed     atomic.Bool           // the poller knows the connection
 	clientDone atomic.Bool           // the client's close frame came
 	slotFreed  atomic.Bool
+	broken     atomic.Bool // a fault ends it: see fault.go
 	released   atomic.Bool // closed has given everything back
 	parted     atomic.Bool // farewell has run
 

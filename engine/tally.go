@@ -89,6 +89,7 @@ func (t *tally) total() sum {
 // notes it. The pass that it joined in, or a later one, goes on: what it gets first is
 // still there. The caller holds the group's passing.
 func (m *member) begun(joined ring.Cursor) bool {
+	defer m.s.contain()
 	if m.cur.Seq() == joined.Seq() && !m.cur.MidPacket() {
 		return false
 	}

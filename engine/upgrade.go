@@ -179,21 +179,23 @@ func (s *session) takeEarly() {
 	if e == nil && s.tls == nil {
 		return
 	}
+	s.heed(s.srv.now(), s.hearEarly(e))
+}
+
+// hearEarly is hear for what came along with the handshake; e is nil where nothing did.
+func (s *session) hearEarly(e *early) (h heard) {
 	s.in.mu.Lock()
-	before := s.published()
-	r, code := notEnded, uint16(0)
+	defer s.heardAll()
+	h.before = s.published()
+	h.after = h.before
 	var sealed []byte
 	if e != nil {
-		r, code = s.decode(e.plain)
+		h.r, h.code = s.decode(e.plain)
 		sealed = e.sealed
 	}
-	if r == notEnded && s.tls != nil {
-		r, code = s.tls.open(s, sealed)
+	if h.r == notEnded && s.tls != nil {
+		h.r, h.code = s.tls.open(s, sealed)
 	}
-	after := s.published()
-	s.in.mu.Unlock()
-	if after != before {
-		s.ch.wake(s.srv.now(), before, after)
-	}
-	s.obey(r, code)
+	h.after = s.published()
+	return h
 }
