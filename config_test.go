@@ -21,7 +21,7 @@ var defaults = []struct{ name, value string }{
 	{"TRUSTED_PROXIES", ""}, {"PROXY_PROTOCOL", "NO"}, {"ALLOWED_ORIGINS", ""},
 	{"MAX_CONNECTIONS", "0"}, {"MAX_HANDSHAKES", "1024"}, {"MAX_HEADER_KB", "16"}, {"HANDSHAKE_TIMEOUT_SECONDS", "10"},
 	{"ADMIN_ADDRESS", ""}, {"ADMIN_TOKEN", ""},
-	{"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"LOG_FORMAT", "text"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
+	{"SHUTDOWN_SECONDS", "0"}, {"LOG_REQUESTS", "YES"}, {"LOG_DEBUG", "NO"}, {"LOG_FORMAT", "text"}, {"DISABLE_TEST_CLIENT", "NO"}, {"RTMP_CHUNK_SIZE", "128"},
 }
 
 // wantsOneLine fails unless the start failed with exit code 2 and exactly one
@@ -75,6 +75,7 @@ func TestValuesOutOfRangeStopTheStart(t *testing.T) {
 		{"MAX_HEADER_KB", []string{"0", "4", "-1", "abc", "1025"}},
 		{"HANDSHAKE_TIMEOUT_SECONDS", []string{"0", "-1", "abc", "0.5", "301"}},
 		{"ADMIN_ADDRESS", []string{"9090", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:http", "::1:9090", "300.0.0.1:9090", "http://127.0.0.1:9090", ":9090", "0.0.0.0:9090", "[::]:9090", "192.0.2.1:9090", " "}},
+		{"SHUTDOWN_SECONDS", []string{"-1", "abc", "0.5", "301"}},
 		{"LOG_REQUESTS", []string{"maybe", "2", "YESS"}},
 		{"LOG_DEBUG", []string{"maybe", "2"}},
 		{"LOG_FORMAT", []string{"xml", "jsonl", "text json"}},

@@ -28,8 +28,9 @@ const (
 	exitSettings = 2 // a setting or an argument is wrong
 )
 
-// A shutdown has shutdownTimeout for the sessions, and then flushTimeout to tell the
-// coordinator: with logFlush less than the 10 s that service managers wait.
+// A shutdown has SHUTDOWN_SECONDS and then shutdownTimeout for the sessions, and then
+// flushTimeout to tell the coordinator: with logFlush, and without SHUTDOWN_SECONDS, less
+// than the 10 s that service managers wait.
 const (
 	shutdownTimeout = 6 * time.Second
 	flushTimeout    = 2 * time.Second
@@ -107,7 +108,7 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 		sink.Close()
 		os.Exit(exitFault)
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Engine.ShutdownTime()+shutdownTimeout)
 	defer cancel()
 	if err := p.srv.Shutdown(ctx); err != nil {
 		log.Warn("shutdown was cut short", "error", err)

@@ -71,10 +71,10 @@ func TestDefaults(t *testing.T) {
 	e := s.Engine
 	got := []any{
 		e.HTTPPort, e.SSLPort, e.BindAddress, e.SSLCheckReloadSeconds, e.IDMaxLength, e.GOPCacheSizeMB,
-		e.MaxMessageMB, e.ReceiverLagMB, e.MemoryLimitMB, e.SendBufferKB, e.GatherMS, e.MaxConnections, e.MaxHandshakes, e.MaxHeaderKB, e.HandshakeTimeoutSeconds, e.LogRequests, e.DisableTestClient, e.TLS(),
+		e.MaxMessageMB, e.ReceiverLagMB, e.MemoryLimitMB, e.SendBufferKB, e.GatherMS, e.MaxConnections, e.MaxHandshakes, e.MaxHeaderKB, e.HandshakeTimeoutSeconds, e.ShutdownSeconds, e.LogRequests, e.DisableTestClient, e.TLS(),
 		s.LogDebug, s.LogFormat, s.RTMPChunkSize, s.rtmpChunkSizeSet,
 	}
-	want := []any{80, 443, "", 60, 128, 256, 64, 64, 0, 256, 10, 0, 1024, 16, 10, true, false, false, false, "text", 128, false}
+	want := []any{80, 443, "", 60, 128, 256, 64, 64, 0, 256, 10, 0, 1024, 16, 10, 0, true, false, false, false, "text", 128, false}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults are %v, want %v", got, want)
 	}
@@ -108,7 +108,7 @@ func TestEveryVariableIsDescribedOnce(t *testing.T) {
 		"HTTP_PORT", "BIND_ADDRESS", "SSL_PORT", "SSL_CERT", "SSL_KEY", "SSL_CHECK_RELOAD_SECONDS",
 		"CONTROL_BASE_URL", "CONTROL_SECRET", "EXTERNAL_IP", "EXTERNAL_PORT", "EXTERNAL_SSL",
 		"PLAY_WHITELIST", "MAX_IP_CONCURRENT_CONNECTIONS", "CONCURRENT_LIMIT_WHITELIST", "ID_MAX_LENGTH",
-		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB", "SEND_BUFFER_KB", "GATHER_MS", "MAX_CONNECTIONS", "MAX_HANDSHAKES", "MAX_HEADER_KB", "HANDSHAKE_TIMEOUT_SECONDS", "LOG_REQUESTS", "LOG_DEBUG", "LOG_FORMAT",
+		"GOP_CACHE_SIZE_MB", "MAX_MESSAGE_MB", "RECEIVER_LAG_MB", "MEMORY_LIMIT_MB", "SEND_BUFFER_KB", "GATHER_MS", "MAX_CONNECTIONS", "MAX_HANDSHAKES", "MAX_HEADER_KB", "HANDSHAKE_TIMEOUT_SECONDS", "SHUTDOWN_SECONDS", "LOG_REQUESTS", "LOG_DEBUG", "LOG_FORMAT",
 		"TRUSTED_PROXIES", "PROXY_PROTOCOL", "ALLOWED_ORIGINS", "ADMIN_ADDRESS", "ADMIN_TOKEN",
 		"DISABLE_TEST_CLIENT", "RTMP_CHUNK_SIZE",
 	} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // mib is one MiB in bytes: sizes are set in MiB.
@@ -40,6 +41,8 @@ type Config struct {
 	MaxHeaderKB             int `env:"MAX_HEADER_KB" env-default:"16" min:"5" max:"1024" env-description:"largest request header with its request line, in KiB"`
 	HandshakeTimeoutSeconds int `env:"HANDSHAKE_TIMEOUT_SECONDS" env-default:"10" min:"1" max:"300" env-description:"time for the TLS handshake and then for the request's header, each, in seconds"`
 
+	ShutdownSeconds int `env:"SHUTDOWN_SECONDS" env-default:"0" min:"0" max:"300" env-description:"time over which SIGTERM closes the receivers, in random order, while publishers go on, so that they do not all come back at once, in seconds; 0: all at once"`
+
 	LogRequests       bool `env:"LOG_REQUESTS" env-default:"true" env-description:"one log line per request and per session's beginning and end"`
 	DisableTestClient bool `env:"DISABLE_TEST_CLIENT" env-default:"false" env-description:"answer / with name and version instead of the test client"`
 }
@@ -54,6 +57,10 @@ func (c Config) ClientPort(secure bool) int {
 	}
 	return c.HTTPPort
 }
+
+// ShutdownTime returns how long Shutdown closes receivers one after the other, before it
+// ends everybody else.
+func (c Config) ShutdownTime() time.Duration { return time.Duration(c.ShutdownSeconds) * time.Second }
 
 // Validate checks what the types of the fields cannot: addresses, files, and
 // settings that contradict each other. The error begins with the variable's name

@@ -138,6 +138,10 @@
 // that comes back at once does not find the stream again. Receivers stay with the ring
 // until they have its last packet; the next publisher gets a new Channel.
 //
+// Shutdown with SHUTDOWN_SECONDS (shutdown.go) closes receivers one after the other before
+// it ends anybody else: a pass makes leavers of those whose turn has come (group.seeOff),
+// and whoever of them has everything is closed, while the stream goes on for the others.
+//
 // # What is known of sessions
 //
 // Deliveries count nothing. What a receiver was sent is where its cursor is minus where

@@ -123,7 +123,7 @@ func (s *testServer) breakMember(of *session, f func(*member)) bool {
 	g := of.group.Load()
 	g.passing.Lock()
 	defer g.passing.Unlock()
-	for _, list := range [][]member{g.members, g.fresh} {
+	for _, list := range [][]member{g.members, g.fresh, g.leavers} {
 		for i := range list {
 			if list[i].s == of {
 				f(&list[i])

@@ -23,6 +23,7 @@ type group struct {
 	// Guarded by mu, which is held for moments only.
 	mu      sync.Mutex
 	joining []member
+	parting []*session // a shutdown closes them once they have everything
 
 	// Owned by the publisher's poller: the bytes that were published when the group
 	// became dirty.
@@ -33,10 +34,11 @@ type group struct {
 	restUntil int64 // Server.now when the rest after the last pass is over; 0: none
 
 	// Guarded by passing: held during a pass. fresh are those that have not been
-	// handed a byte of a packet yet.
+	// handed a byte of a packet yet, leavers are closed once they have everything.
 	passing sync.Mutex
 	members []member
 	fresh   []member
+	leavers []member
 
 	// Guarded by survey.mu: the last walk that came by, and what tells that the goroutine
 	// is done that waits for a long pass; nil: there was none.
@@ -147,9 +149,14 @@ func (g *group) pass(now int64) (again bool) {
 	g.fresh = append(g.fresh, g.joining...)
 	clear(g.joining)
 	g.joining = g.joining[:0]
+	parting := g.parting
+	g.parting = nil
 	g.mu.Unlock()
+	if parting != nil {
+		g.seeOff(parting)
+	}
 
-	over := g.ch.ring.Ended() // before the last packets are read
+	over := g.ch.ring.Ended() && !g.ch.srv.parting.Load() // before the last packets are read
 	low := uint64(math.MaxUint64)
 	for i := 0; i < len(g.members); {
 		m := &g.members[i]
@@ -165,6 +172,10 @@ func (g *group) pass(now int64) (again bool) {
 	if len(g.fresh) > 0 {
 		fresh, more := g.begin(over, now)
 		low, again = min(low, fresh), again || more
+	}
+	if len(g.leavers) > 0 {
+		leavers, more := g.dismiss(now)
+		low, again = min(low, leavers), again || more
 	}
 
 	g.mu.Lock()
@@ -199,6 +210,52 @@ func (g *group) begin(over bool, now int64) (low uint64, again bool) {
 		default:
 			i++
 		}
+	}
+	return low, again
+}
+
+// part has a receiver closed once it has everything. Any goroutine.
+func (g *group) part(s *session) {
+	g.mu.Lock()
+	g.parting = append(g.parting, s)
+	g.mu.Unlock()
+	g.wakeNow()
+}
+
+// seeOff makes leavers of receivers, unless they have left by themselves. The caller
+// holds passing.
+func (g *group) seeOff(parting []*session) {
+	leaves := make(map[*session]bool, len(parting))
+	for _, s := range parting {
+		leaves[s] = true
+	}
+	for _, list := range []*[]member{&g.members, &g.fresh} {
+		for i := 0; i < len(*list); {
+			if !leaves[(*list)[i].s] {
+				i++
+				continue
+			}
+			g.leavers = append(g.leavers, (*list)[i])
+			*list = takeOut(*list, i)
+		}
+	}
+}
+
+// dismiss serves the leavers as a pass serves those of a stream that has ended: who has
+// everything is closed. It returns the lowest sequence that the others want, and reports
+// whether one used up its budget. The caller holds passing.
+func (g *group) dismiss(now int64) (low uint64, again bool) {
+	low = math.MaxUint64
+	for i := 0; i < len(g.leavers); {
+		m := &g.leavers[i]
+		stays, more := m.drain(true, now)
+		again = again || more
+		if stays {
+			low = min(low, m.cur.Seq())
+			i++
+			continue
+		}
+		g.leavers = g.letGo(g.leavers, i)
 	}
 	return low, again
 }

@@ -223,7 +223,7 @@ func (s *session) noteTaken(now int64, acked uint64, held int64) {
 // verdict decides whether a session has to go because it was silent for too long.
 func (s *session) verdict(now int64) reason {
 	progress := s.progress.Load()
-	if over := s.ch.over.Load(); over != 0 && s.kind != publish && s.group.Load() != nil {
+	if over := s.ch.over.Load(); over != 0 && s.kind != publish && s.group.Load() != nil && !s.awaitsTurn() {
 		if now-max(over, progress) >= int64(endedStall) || now-over >= int64(endedTotal) {
 			return slowReceiver
 		}

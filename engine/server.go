@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -67,6 +65,7 @@ type Server struct {
 	// Atomic.
 	next     atomic.Uint32 // drainer of the next group
 	stopping atomic.Bool   // Shutdown has begun
+	parting  atomic.Bool   // and receivers are closed one after the other
 	shaken   atomic.Int64  // handshakes that are over, whatever the answer
 	streams  atomic.Int64  // publishers that have started and not ended
 	ends     ends          // sessions that are closed
@@ -105,14 +104,6 @@ func (srv *Server) now() int64 { return int64(time.Since(srv.epoch)) }
 // nextDrainer spreads groups over the drainers.
 func (srv *Server) nextDrainer() *drainer {
 	return srv.drainers[int(srv.next.Add(1)%uint32(len(srv.drainers)))]
-}
-
-// endOfStream returns why a receiver that has everything is closed.
-func (srv *Server) endOfStream() reason {
-	if srv.stopping.Load() {
-		return serverShutdown
-	}
-	return streamEnded
 }
 
 // Start listens and serves until Shutdown. It returns once connections are
@@ -213,61 +204,10 @@ func (srv *Server) onClose(c *nbio.Conn, _ error) {
 	}
 }
 
-// Shutdown stops accepting, ends every publisher, lets the receivers have what was
-// published, closes everybody with 1001 and stops. What has not ended by itself
-// when ctx ends is cut off; then an error says how many sessions that were. The last
-// thing it logs is how many sessions have ended, by reason.
-func (srv *Server) Shutdown(ctx context.Context) error {
-	srv.stopping.Store(true)
-	srv.front.close()
-	var err error
-	if left := srv.endAll(ctx); left > 0 {
-		err = fmt.Errorf("%d sessions did not end in time and were cut off", left)
-	}
-	srv.front.wait()
-	srv.engine.Stop()
-	close(srv.stop)
-	srv.working.Wait()
-	srv.handover.close()
-	if ended := srv.ends.logAttrs(); len(ended) > 0 {
-		srv.log.LogAttrs(context.Background(), slog.LevelInfo, "sessions ended", ended...)
-	}
-	return err
-}
-
 // Ends returns how many sessions have ended since the server was made, by reason:
 // the words that the log uses, also those that are at zero. A session counts once,
 // when everything it had is given back. Any goroutine.
 func (srv *Server) Ends() map[string]int64 { return srv.ends.byLabel() }
-
-// endAll ends every session and waits for them until ctx ends. It returns how many
-// were left. Sessions that a handshake under way still makes are met again.
-func (srv *Server) endAll(ctx context.Context) int {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		for shard := range rosterShards {
-			for _, s := range srv.roster.snapshot(shard, nil) {
-				if s.kind == publish || s.group.Load() == nil {
-					s.end(serverShutdown)
-				}
-			}
-		}
-		idle := srv.front.idle() // before the count: a handshake under way may still add one
-		left := srv.roster.size()
-		if left == 0 && idle {
-			return 0
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return left
-		}
-	}
-}
-
-// errStopping refuses handshakes while the server goes away.
-var errStopping = errors.New("the server is shutting down")
 
 // retryAfter is when a client that met 503 may come back, in seconds.
 const retryAfter = "5"

@@ -135,7 +135,7 @@ func since(age, came uint32) millis {
 // next pass waits for a fraction of what it takes itself.
 func (g *group) observe() {
 	age := g.ch.age(g.ch.srv.now())
-	for _, list := range [][]member{g.members, g.fresh} {
+	for _, list := range [][]member{g.members, g.fresh, g.leavers} {
 		for i := range list {
 			list[i].observe(g.ch.ring, age)
 		}
