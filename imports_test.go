@@ -4,13 +4,38 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
+
+// The environment is read in two places only: the settings, and what the service manager
+// has put there.
+func TestWhoReadsTheEnvironment(t *testing.T) {
+	may := []string{"settings.go", "notify.go", "engine/wstest/skip.go"}
+	found := 0
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "bench") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if regexp.MustCompile(`\b(os|syscall)\.(Getenv|LookupEnv|Environ|ExpandEnv)\b`).Match(text) {
+			found++
+			if !slices.Contains(may, filepath.ToSlash(name)) {
+				t.Errorf("%s reads the environment", name)
+			}
+		}
+		return err
+	})
+	if err != nil || found != len(may) {
+		t.Errorf("%d files read the environment, wanted %v; %v", found, may, err)
+	}
+}
 
 // Imports point one way: main → engine/admin → engine → ring, auth, netfilter; those three
 // import nothing of ours. A package may use what stands below it in a

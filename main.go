@@ -99,6 +99,8 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 	}
 	operator.Serve()
 	p.begin()
+	manager := newNotifier(log)
+	manager.ready(p.srv.Alive)
 	log.Info("started", "version", version)
 
 	log.Info("shutting down", "signal", (<-signals).String())
@@ -108,6 +110,7 @@ func serve(cfg settings, log *slog.Logger, sink *logSink) int {
 		sink.Close()
 		os.Exit(exitFault)
 	}()
+	manager.stopping(cfg.Engine.ShutdownTime() + shutdownTimeout + flushTimeout + logFlush)
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.Engine.ShutdownTime()+shutdownTimeout)
 	defer cancel()
 	if err := p.srv.Shutdown(ctx); err != nil {

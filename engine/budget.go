@@ -38,6 +38,8 @@ type budget struct {
 	size int64         // bytes; math.MaxInt64: no limit
 	kick chan struct{} // holds one token while there is something to free
 
+	asked chan func() // called by the keeper, see Server.Alive
+
 	// Atomic.
 	used   atomic.Int64 // bytes, pinned ones too
 	pinned atomic.Int64 // bytes of packets that slow receivers have begun: theirs for 5 s at most
@@ -52,7 +54,7 @@ type budget struct {
 
 func (b *budget) init(srv *Server, size int64) {
 	b.srv, b.size = srv, size
-	b.kick = make(chan struct{}, 1)
+	b.kick, b.asked = make(chan struct{}, 1), make(chan func())
 	b.most.Store(math.MaxInt64)
 	b.ended = map[*Channel]struct{}{}
 }
@@ -127,6 +129,8 @@ func (b *budget) keep(stop <-chan struct{}) {
 		select {
 		case <-b.kick:
 		case <-tick.C:
+		case answer := <-b.asked:
+			answer()
 		case <-stop:
 			return
 		}

@@ -142,6 +142,11 @@
 // it ends anybody else: a pass makes leavers of those whose turn has come (group.seeOff),
 // and whoever of them has everything is closed, while the stream goes on for the others.
 //
+// # Alive
+//
+// Server.Alive asks each poller, drainer and long-lived goroutine for a turn, and the
+// plain listener for /healthz, for a watchdog: see alive.go.
+//
 // # What is known of sessions
 //
 // Deliveries count nothing. What a receiver was sent is where its cursor is minus where

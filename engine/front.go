@@ -37,6 +37,9 @@ type front struct {
 	http   *http.Server       // static
 	cancel context.CancelFunc // static; ends what handlers wait for
 	gate   *gate              // static; bounds the handshakes under way
+	plain  net.Addr           // static; of the plain listener
+
+	own atomic.Pointer[netip.AddrPort] // who Alive asks as; nil: it has not asked yet
 
 	shaking  atomic.Int64 // handshakes under way
 	serving  sync.WaitGroup
@@ -46,7 +49,7 @@ type front struct {
 // newFront serves the listeners.
 func newFront(srv *Server, listeners []net.Listener) *front {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &front{srv: srv, cancel: cancel, gate: newGate(srv.cfg.MaxHandshakes, srv.log)}
+	f := &front{srv: srv, cancel: cancel, plain: listeners[0].Addr(), gate: newGate(srv.cfg.MaxHandshakes, srv.log)}
 	srv.short.relieve = f.gate.relieve
 	handshake := time.Duration(srv.cfg.HandshakeTimeoutSeconds) * time.Second
 	f.http = &http.Server{
@@ -172,7 +175,7 @@ func (f *front) page(path string) (body []byte, contentType string, ok bool) {
 
 // logRequest writes the request's line. The path is not in it: it has the key.
 func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, more ...slog.Attr) {
-	if !f.srv.cfg.LogRequests {
+	if own := f.own.Load(); !f.srv.cfg.LogRequests || own != nil && *own == addr {
 		return
 	}
 	f.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "request", append([]slog.Attr{

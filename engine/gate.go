@@ -238,6 +238,13 @@ func (g *gate) size() int {
 	return g.crowd.held
 }
 
+// crowded reports whether newcomers wait for a place. Any goroutine.
+func (g *gate) crowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.crowd.waiting > 0
+}
+
 // close has nobody wait any more: the server goes away.
 func (g *gate) close() {
 	g.change(func() []*guest {

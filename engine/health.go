@@ -35,8 +35,9 @@ func askHealth(ctx context.Context, cfg Config, filter *netfilter.Filter, as fun
 	defer stop()
 	request := "GET /healthz HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ws-stream-server\r\nConnection: close\r\n\r\n"
 	if own, ok := c.LocalAddr().(*net.TCPAddr); ok {
-		as(own.AddrPort())
-		if filter.OwesHeader(own.AddrPort().Addr()) {
+		addr := netip.AddrPortFrom(own.AddrPort().Addr().Unmap(), own.AddrPort().Port())
+		as(addr)
+		if filter.OwesHeader(addr.Addr()) {
 			request = localHeader + request
 		}
 	}

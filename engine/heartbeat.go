@@ -117,10 +117,15 @@ func (srv *Server) sweep(stop <-chan struct{}) {
 	var buf []*session
 	tidy := newTidier()
 	for shard := 0; ; shard = (shard + 1) % rosterShards {
-		select {
-		case <-tick.C:
-		case <-stop:
-			return
+		for waits := true; waits; {
+			select {
+			case <-tick.C:
+				waits = false
+			case answer := <-srv.sweepAsked:
+				answer()
+			case <-stop:
+				return
+			}
 		}
 		now := srv.now()
 		buf = srv.closing.due(now, buf[:0])

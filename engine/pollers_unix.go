@@ -47,6 +47,7 @@ type waker struct {
 	tx    int        // the other end, written to by anybody; -1 before and after
 	fresh []*session // taken since the last turn
 	ready []*session // one turn old: added in the next one
+	asked []func()   // called in the next turn, see Server.Alive
 }
 
 // newHandover prepares the hand-over. It is made before engine starts, so that the
@@ -187,13 +188,30 @@ func (w *waker) turn() {
 	w.mu.Lock()
 	ready := w.ready
 	w.ready, w.fresh = w.fresh, nil
+	asked := w.asked
+	w.asked = nil
 	again := len(w.ready) > 0
 	w.mu.Unlock()
+	for _, answer := range asked {
+		answer()
+	}
 	if again {
 		w.wake()
 	}
 	for _, s := range ready {
 		w.h.addNow(s)
+	}
+}
+
+// ask asks every poller for a turn. Any goroutine.
+func (h *handover) ask(a *asking) {
+	for i, w := range h.wakers {
+		a.ask(fmt.Sprintf("poller %d", i), func(answer func()) {
+			w.mu.Lock()
+			w.asked = append(w.asked, answer)
+			w.mu.Unlock()
+			w.wake()
+		})
 	}
 }
 

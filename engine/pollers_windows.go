@@ -21,6 +21,9 @@ func (h *handover) begin() error { return nil }
 
 func (h *handover) close() {}
 
+// ask asks nobody: there are no pollers.
+func (h *handover) ask(*asking) {}
+
 // add hands a session's connection over. s.conn is set. Any goroutine.
 func (h *handover) add(s *session) {
 	if _, err := h.engine.AddConn(s.conn); err != nil {

@@ -54,6 +54,8 @@ type Server struct {
 	drainers []*drainer
 	front    *front
 
+	sweepAsked chan func() // called by the sweep, see Alive
+
 	places   places
 	short    shortage
 	registry registry
@@ -87,6 +89,7 @@ func New(cfg Config, o Options) (*Server, error) {
 	srv.registry = registry{srv: srv, channels: map[string]*Channel{}}
 	srv.closing.at = map[*session]int64{}
 	srv.survey.srv, srv.survey.patience = srv, surveyPatience
+	srv.sweepAsked = make(chan func())
 	srv.budget.init(srv, cfg.MemoryLimit()/5*4)
 	if cfg.TLS() {
 		c, err := newCertificate(cfg.SSLCert, cfg.SSLKey, o.Log)
