@@ -168,3 +168,21 @@ func TestAFaultEndsItsRequestOnly(t *testing.T) {
 	s.receive("cam", "key").Sync()
 	http.DefaultClient.CloseIdleConnections()
 }
+
+// A panic while somebody looks at what a receiver has got is the end of that receiver
+// only; who looks is told of the others.
+func TestAFaultWhileSomebodyLooks(t *testing.T) {
+	s, log := withLog(t)
+	pub, doomed, other := s.publish("cam", "key"), s.receive("cam", "key"), s.receive("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	doomed.WantPacket(numbered(0, 1000))
+	other.WantPacket(numbered(0, 1000))
+	if !s.breakMember(s.session(doomed), func(m *member) { m.cur = ring.Cursor{} }) {
+		t.Fatal("the receiver is in no group")
+	}
+	s.wantCarried(other, 1, wireSize(1000))
+	doomed.WantError("Internal error", 1011)
+	eventually(t, "its session is closed", func() bool { return s.Ends()["internal_error"] == 1 })
+	wantFault(t, log, "engine.(*member).look")
+	s.wantCarried(other, 1, wireSize(1000))
+}

@@ -137,9 +137,16 @@ func (g *group) observe() {
 	age := g.ch.age(g.ch.srv.now())
 	for _, list := range [][]member{g.members, g.fresh, g.leavers} {
 		for i := range list {
-			list[i].observe(g.ch.ring, age)
+			list[i].look(g.ch.ring, age)
 		}
 	}
+}
+
+// look is observe; a cursor that is broken (see fault.go) is its session's end. The
+// caller holds the group's passing.
+func (m *member) look(r *ring.Ring, age uint32) {
+	defer m.s.contain()
+	m.observe(r, age)
 }
 
 // observeLater does it when the pass under way is over, and closes what it returns: who
