@@ -302,7 +302,7 @@ func TestHTTPMethods(t *testing.T) {
 	}
 }
 
-const publishMethods = "GET, OPTIONS"
+const publishMethods = "GET, PUT, POST, OPTIONS"
 
 // Pages may read a stream, and why they are refused, if ALLOWED_ORIGINS lets them.
 func TestHTTPFromPages(t *testing.T) {
@@ -377,8 +377,8 @@ func TestHTTPReceiversAreCounted(t *testing.T) {
 
 // Receivers over HTTP may wait in silence for longer than WebSocket's clients may be
 // silent: for a publisher, or for its next packet. Those that have vanished meanwhile
-// are found.
-func TestHTTPReceiversThatAreSilent(t *testing.T) {
+// are found. A publisher may not be silent.
+func TestHTTPClientsThatAreSilent(t *testing.T) {
 	t.Parallel()
 	slow(t)
 	s := startServer(t)
@@ -391,19 +391,30 @@ func TestHTTPReceiversThatAreSilent(t *testing.T) {
 		c.WantBody(webmStart)
 	}
 	start := time.Now()
+	mute := wstest.Put(t, s.addr, "/mute/key/publish", wstest.PipelinedRaw(wstest.Chunk([]byte("p"))), wstest.Patience(90*time.Second))
 	if runtime.GOOS == "linux" { // elsewhere no client can vanish
 		gone.Vanish()
 	}
+	told := make(chan time.Duration, 1)
+	go func() {
+		if status, _, err := mute.HeadE(); err != nil || status != 408 {
+			t.Errorf("wanted a silent publisher told 408, got %d, %v", status, err)
+		}
+		told <- time.Since(start)
+		mute.Close()
+	}()
 	for time.Since(start) < watched {
 		time.Sleep(time.Second)
 		pub.SendText("h")
-		if strings.Contains(s.logs(), "session ends") && time.Since(start) < 60*time.Second {
-			t.Fatalf("a receiver was dropped after %v", time.Since(start))
+		if strings.Contains(s.logs(), "session ends") && time.Since(start) < silence-2*time.Second {
+			t.Fatalf("somebody was dropped after %v", time.Since(start))
 		}
 	}
+	t.Logf("a silent publisher was told so after %v", (<-told).Round(time.Second))
+	s.wantLog("reason=no_sign_of_life")
 	if runtime.GOOS == "linux" {
 		eventually(t, 90*time.Second-time.Since(start), "the one that vanished is found", func() bool {
-			return strings.Count(s.logs(), "session ends") == 1
+			return strings.Count(s.logs(), "session ends") == 2
 		})
 		t.Logf("one that has vanished was found after %v at most", time.Since(start).Round(time.Second))
 	}

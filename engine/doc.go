@@ -41,6 +41,10 @@
 // HTTP a status; once the header is written, the end of the connection is all there is
 // to say: a FIN when everything was sent, else a reset (session.mustCut).
 //
+// A publisher over plain HTTP is one whose bytes are found by another decoder
+// (session.decodeBody, package body): what one read brings of its request's body becomes a
+// packet, with the same one copy.
+//
 // A connection's way: net/http accepts, does the TLS handshake and parses the
 // request, on a goroutine of its own; gate bounds how many are at it, crowd says who is
 // next, and tireless lets no error end the accepting. From a trusted proxy a header of
@@ -48,7 +52,7 @@
 // client is. front.shake checks the request, takes a place of the address, one of all
 // places and a spare descriptor for the hand-over, asks the authorizer and claims the
 // channel for a publisher; front.upgrade joins a receiver, takes the connection from
-// net/http, writes the 101 if it is a WebSocket's and gives the socket to nbio by way of
+// net/http, writes the 101 (or the 100 that a PUT waits for) and gives the socket to nbio by way of
 // handover. Then that
 // goroutine ends: an established connection has none.
 //

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -121,13 +122,11 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.srv.short.on.Load() {
 		w.Header().Set("Connection", "close") // a kept connection would keep its descriptor
 	}
-	if r.ContentLength != 0 {
-		// net/http would wait for the body before it answers; and after the answer, to
-		// take it off the connection, as long as a request may last.
-		w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength)
+	if !ok || !bringsStream(r, t.kind) {
+		refuseBody(w, r)
 	}
-	if t, ok := parseTarget(r.URL.EscapedPath(), f.srv.cfg.IDMaxLength); ok {
+	if ok {
 		f.shaking.Add(1)
 		defer f.srv.shaken.Add(1)
 		defer f.shaking.Add(-1)
@@ -136,6 +135,30 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.logRequest(r, addr, f.static(w, r))
+}
+
+// refuseBody is called before the answer to a request whose body nobody wants. net/http
+// would wait for it before it answers; and after the answer, to take it off the
+// connection, as long as a request may last.
+func refuseBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+}
+
+// refuseStream answers a request whose body is a stream that is not let in. To close
+// at once would have the kernel send a reset for what has come of it, which destroys the
+// answer on its way: the client gets a moment to read that, and to stop.
+func refuseStream(w http.ResponseWriter, r *http.Request, status int, text string) {
+	refuseBody(w, r)
+	c := http.NewResponseController(w)
+	_ = c.EnableFullDuplex() // the answer does not wait for the body
+	refuse(w, status, text)
+	_ = c.Flush()
+	if len(r.Header["Expect"]) == 0 { // else it waits for a word that does not come
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
 }
 
 // static answers what is no stream.
@@ -192,7 +215,11 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 // nil if it is.
 func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
 	say := func(status int, text string) int {
-		refuse(w, status, text)
+		if bringsStream(r, t.kind) {
+			refuseStream(w, r, status, text)
+		} else {
+			refuse(w, status, text)
+		}
 		return status
 	}
 	o, status, text := f.open(w.Header(), r, t.kind)

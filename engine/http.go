@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"ws-stream-server/engine/body"
 )
 
 // doorway is how a client speaks to the server once it is in.
@@ -20,9 +22,11 @@ var doorNames = [...]string{websocketDoor: "websocket", httpDoor: "http"}
 func (d doorway) String() string { return doorNames[d] }
 
 // httpSide is what a session has more when its client speaks plain HTTP: a GET that is
-// answered with the stream.
+// answered with the stream, or a PUT whose body is one.
 type httpSide struct {
 	more string // static: header lines for whatever is answered, each with its CR LF
+
+	body body.Decoder // guarded by the session's in.mu; publishers only
 
 	// Atomic: the header of the stream's 200 was written. Set under the write lock.
 	begun atomic.Bool
@@ -85,16 +89,44 @@ func (f *front) openHTTP(h http.Header, r *http.Request, k kind) (o opening, sta
 		return o, http.StatusMethodNotAllowed, "Method not allowed: use one of " + methods
 	case r.Method == http.MethodOptions:
 		return o, 0, ""
+	case k == publish:
+		status, text = openBody(&o, r)
+		return o, status, text
 	case r.ContentLength != 0:
 		return o, http.StatusBadRequest, "Bad request: what receives has no body"
 	}
 	return o, 0, ""
 }
 
+// openBody is open for a request whose body is a stream.
+func openBody(o *opening, r *http.Request) (status int, text string) {
+	switch _, sized := r.Header["Content-Length"]; {
+	case len(r.Header["Content-Range"]) > 0: // RFC 9110, 14.5
+		return http.StatusBadRequest, "Bad request: a stream has no ranges"
+	case r.ContentLength > 0:
+		o.http.body = body.Sized(r.ContentLength)
+	case r.ContentLength < 0: // net/http knows no other encoding
+		o.http.body = body.Chunked()
+	case sized:
+		return http.StatusBadRequest, "Bad request: the body is empty"
+	default:
+		return http.StatusLengthRequired, "Length required: a body in chunks, or with a Content-Length"
+	}
+	if r.ProtoAtLeast(1, 1) && hasToken(r.Header["Expect"], "100-continue") {
+		o.answer = "HTTP/1.1 100 Continue\r\n\r\n"
+	}
+	return 0, ""
+}
+
+// bringsStream reports whether a request's body is a stream, if it is let in.
+func bringsStream(r *http.Request, k kind) bool {
+	return k == publish && (r.Method == http.MethodPut || r.Method == http.MethodPost) && wantsHTTP(r, k)
+}
+
 // methodsOf returns the methods that a stream's path takes.
 func methodsOf(k kind) string {
 	if k == publish {
-		return "GET, OPTIONS" // a GET with an upgrade
+		return "GET, PUT, POST, OPTIONS" // a GET with an upgrade
 	}
 	return "GET, HEAD, OPTIONS"
 }

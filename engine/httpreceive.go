@@ -157,7 +157,9 @@ func (s *session) appendEnd(b []byte) []byte {
 	switch {
 	case how.status == 0 || s.http.begun.Load():
 		return b
-	case how.status == http.StatusOK && s.kind != publish: // of a stream without a byte
+	case s.kind == publish && how.status == http.StatusOK:
+		return appendAnswer(b, how.status, "OK: the stream was published", s.http.more)
+	case how.status == http.StatusOK: // of a stream without a byte
 		kind := s.ch.ContentType()
 		if kind == "" {
 			kind = contentTypes[unknownContainer]
@@ -187,7 +189,3 @@ func keepAlive(tcp net.Conn) {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepIdle, Interval: keepEach, Count: keepCount})
 	}
 }
-
-// decodeBody takes what a client over HTTP sends. A receiver has nothing to say. The
-// caller holds in.mu.
-func (s *session) decodeBody([]byte) (reason, uint16) { return notEnded, 0 }

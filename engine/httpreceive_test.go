@@ -81,3 +81,105 @@ func wantSum(t *testing.T, c *wstest.HTTP, want hash.Hash) (n int64) {
 	}
 	return n
 }
+
+// However clients over HTTP come and go, they have no goroutine, and leave nothing.
+func TestHTTPClientsLeaveNothing(t *testing.T) {
+	n := 300
+	if testing.Short() {
+		n = 100
+	}
+	s := newTestServer(t, withTLS(t))
+	secure := wstest.TLS(s.trust)
+	before := goroutines("")
+	var pubs, recs []*wstest.HTTP
+	for i := range n {
+		path := fmt.Sprintf("/cam%d/key/", i%10)
+		addr, opts := s.addr, []wstest.Option(nil)
+		if i%3 == 0 {
+			addr, opts = s.tlsAddr, append(opts, secure)
+		}
+		recs = append(recs, wstest.Get(t, addr, path+[]string{"receive", "probe", "receive-clear-cache"}[i%7%3], opts...))
+		if i < 10 {
+			pubs = append(pubs, wstest.Put(t, addr, path+"publish", opts...))
+		}
+	}
+	eventually(t, "all are in", func() bool { return s.Census().Sessions == n+len(pubs) && s.Census().Streams == len(pubs) })
+	eventually(t, "the handshakes' goroutines have ended", func() bool { return goroutines("") <= before+4 })
+	for i, p := range pubs {
+		p.Send(wstest.Chunk(numbered(i, 100_000)))
+	}
+	for i, r := range recs {
+		switch i % 4 {
+		case 0:
+			_ = r.TCP().SetLinger(0)
+			r.Close()
+		case 1:
+			_ = r.TCP().CloseWrite()
+		default:
+			r.WantHead(200)
+			r.WantBody(numbered(i%10, 100_000)[:1000])
+		}
+	}
+	for i, p := range pubs {
+		switch i % 3 {
+		case 0:
+			_ = p.TCP().SetLinger(0)
+			p.Close()
+		case 1:
+			p.Close()
+		default:
+			p.Send(wstest.Chunk(nil))
+			p.WantAnswer(200, "published")
+			p.Close()
+		}
+	}
+	for _, r := range recs {
+		r.Close()
+	}
+	s.wantNothingLeft()
+}
+
+// Receivers that come while the first packet is published are told what it is, and get
+// all of it, whichever of the two is first.
+func TestHTTPReceiversThatMeetTheFirstPacket(t *testing.T) {
+	procs(t, 4)
+	s := newTestServer(t)
+	first := append([]byte("FLV\x01"), numbered(1, 200)...)
+	for i := range 200 {
+		path := fmt.Sprintf("/cam%d/key/", i)
+		pub := s.dial(path + "publish")
+		came := make(chan *wstest.HTTP, 2)
+		for range cap(came) {
+			go func() {
+				c, err := wstest.AskE("GET", s.addr, path+"receive")
+				if err != nil {
+					t.Error(err)
+				}
+				came <- c
+			}()
+		}
+		pub.Send(wstest.Binary, first)
+		for range cap(came) {
+			c := <-came
+			if c == nil {
+				continue
+			}
+			status, h, err := c.HeadE()
+			if err != nil || status != 200 || h.Get("Content-Type") != "video/x-flv" {
+				t.Fatalf("wanted 200 and FLV, got %d, %v, %v", status, h, err)
+			}
+			got := make([]byte, len(first))
+			for n := 0; n < len(got); {
+				m, err := c.ReadE(got[n:])
+				if n += m; err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(got, first) {
+				t.Fatalf("got %q", got)
+			}
+			c.Close()
+		}
+		pub.Close()
+	}
+}

@@ -132,7 +132,7 @@ func (c *HTTP) HeadE() (status int, h http.Header, err error) {
 	}
 	proto, rest, _ := strings.Cut(line, " ")
 	code, _, _ := strings.Cut(rest, " ")
-	if status, err = strconv.Atoi(code); err != nil || proto != "HTTP/1.1" {
+	if status, err = strconv.Atoi(code); err != nil || proto != "HTTP/1.1" && proto != "HTTP/1.0" { // net/http answers as it was asked
 		return 0, nil, fmt.Errorf("no status line: %q", line)
 	}
 	m, err := r.ReadMIMEHeader()
