@@ -51,8 +51,7 @@ type Listener struct {
 	start   time.Time // the process's, nearly
 	net     net.Listener
 	http    *http.Server
-	cancel  context.CancelFunc // ends what answers wait for
-	done    chan struct{}      // closed when nothing is accepted any more; nil before Serve
+	done    chan struct{} // closed when nothing is accepted any more; nil before Serve
 }
 
 // Listen takes ADMIN_ADDRESS. Nothing is answered before Serve. Without an address there
@@ -71,8 +70,7 @@ func Listen(cfg Config, o Options) (*Listener, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("cannot listen for ADMIN_ADDRESS: %v is not loopback, and ADMIN_TOKEN is not set", l.Addr())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	a := &Listener{options: o, start: time.Now(), net: limit(l, maxConns), cancel: cancel}
+	a := &Listener{options: o, start: time.Now(), net: limit(l, maxConns)}
 	a.http = &http.Server{
 		Handler:                      a.handler(newGuard(cfg, local)),
 		ReadHeaderTimeout:            headerTimeout,
@@ -82,7 +80,6 @@ func Listen(cfg Config, o Options) (*Listener, error) {
 		MaxHeaderBytes:               maxHeader,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		BaseContext:                  func(net.Listener) context.Context { return ctx },
 	}
 	a.http.Protocols = new(http.Protocols)
 	a.http.Protocols.SetHTTP1(true)
@@ -109,7 +106,6 @@ func (a *Listener) Close() {
 	if a == nil {
 		return
 	}
-	a.cancel()
 	if a.done == nil {
 		_ = a.net.Close()
 		return
