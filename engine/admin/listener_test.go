@@ -80,6 +80,23 @@ func TestEveryRouteAsksForWhatItMust(t *testing.T) {
 	}
 }
 
+// Whatever is added to the routes needs the token where it must.
+func TestNoRouteIsForgotten(t *testing.T) {
+	t.Parallel()
+	local, others := listen(t, "127.0.0.1:0", aToken, slowServer()), listen(t, "0.0.0.0:0", aToken, slowServer())
+	_, port, _ := net.SplitHostPort(others.addr)
+	others.addr = net.JoinHostPort("127.0.0.1", port)
+	for _, r := range local.routes() {
+		path := strings.NewReplacer("{id}", "7", "{channel}", "cam").Replace(r.pattern)
+		if r.method != "GET" || strings.HasPrefix(path, "/debug/") {
+			local.wants(401, r.method, path)
+		}
+		if path != "/" && path != "/healthz" && path != "/readyz" {
+			others.wants(401, r.method, path)
+		}
+	}
+}
+
 func TestEveryAnswerIsGuarded(t *testing.T) {
 	t.Parallel()
 	l := listen(t, "127.0.0.1:0", aToken, slowServer())
