@@ -163,7 +163,8 @@ func refuseStream(w http.ResponseWriter, r *http.Request, status int, text strin
 
 // static answers what is no stream.
 func (f *front) static(w http.ResponseWriter, r *http.Request) int {
-	body, contentType, ok := f.page(r.URL.EscapedPath())
+	path := r.URL.EscapedPath()
+	body, contentType, ok := f.page(path)
 	if !ok {
 		refuse(w, http.StatusNotFound, "Not found: the path is /{CHANNEL}/{KEY}/{publish|receive|receive-clear-cache|probe}")
 		return http.StatusNotFound
@@ -175,7 +176,10 @@ func (f *front) static(w http.ResponseWriter, r *http.Request) int {
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Content-Security-Policy", page.ContentSecurityPolicy())
+	h.Set("Content-Security-Policy", page.ContentSecurityPolicyOf(path))
+	if page.Importable(path) {
+		h.Set("Access-Control-Allow-Origin", "*")
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")

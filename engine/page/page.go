@@ -1,6 +1,7 @@
 // Package page holds the test client that the server shows at "/": a page that
-// publishes a camera, a screen or a generated pattern, and that watches a
-// channel. It is plain HTML, CSS and JavaScript modules, embedded as they are
+// publishes a camera, a screen or a generated pattern, that watches a channel, and
+// that shows what the server does. Its player is also a view of its own at "/embed",
+// for an iframe of any site, and a module that other pages may import. It is plain HTML, CSS and JavaScript modules, embedded as they are
 // written: no build step, nothing fetched from anywhere else.
 //
 // The package knows nothing of HTTP. It maps exact paths to bytes; the caller
@@ -19,7 +20,8 @@ var static embed.FS
 // type. The list is written out, so a file that was merely dropped into the
 // folder is never served.
 var files = map[string]struct{ name, contentType string }{
-	"/":                {"index.html", "text/html; charset=utf-8"},
+	"/":                {"index.html", html},
+	embedPath:          {"embed.html", html},
 	"/client/icon.svg": {"icon.svg", "image/svg+xml"},
 
 	// The shell.
@@ -32,13 +34,18 @@ var files = map[string]struct{ name, contentType string }{
 	"/client/log.js":        {"log.js", javaScript},
 
 	// Watch.
-	"/client/watch.css": {"watch.css", css},
-	"/client/watch.js":  {"watch.js", javaScript},
+	"/client/watch.css":   {"watch.css", css},
+	"/client/watch.js":    {"watch.js", javaScript},
+	"/client/controls.js": {"controls.js", javaScript},
+	"/client/embed.js":    {"embed.js", javaScript},
 
 	// The player, which other pages may import.
-	"/client/player.js": {"player.js", javaScript},
-	"/client/media.js":  {"media.js", javaScript},
-	"/client/link.js":   {"link.js", javaScript},
+	"/client/player.js":   {"player.js", javaScript},
+	"/client/link.js":     {"link.js", javaScript},
+	"/client/feed.js":     {"feed.js", javaScript},
+	"/client/chase.js":    {"chase.js", javaScript},
+	"/client/media.js":    {"media.js", javaScript},
+	"/client/splitter.js": {"splitter.js", javaScript},
 
 	// Publish.
 	"/client/publish.js":   {"publish.js", javaScript},
@@ -50,7 +57,11 @@ var files = map[string]struct{ name, contentType string }{
 	"/client/plot.js":   {"plot.js", javaScript},
 }
 
+// embedPath is the player on a page of its own, the only one that may be framed.
+const embedPath = "/embed"
+
 const (
+	html       = "text/html; charset=utf-8"
 	javaScript = "text/javascript; charset=utf-8"
 	css        = "text/css; charset=utf-8"
 )
@@ -70,12 +81,30 @@ func File(path string) (body []byte, contentType string, ok bool) {
 	return body, file.contentType, true
 }
 
+// Importable reports whether pages of other origins may import what is at path: the
+// modules are the same for everybody and hold nothing secret, so the caller answers with
+// Access-Control-Allow-Origin: *.
+func Importable(path string) bool {
+	return files[path].contentType == javaScript
+}
+
 // ContentSecurityPolicy returns the value of the Content-Security-Policy header
-// that belongs on every file of the page. Scripts and styles come from the
+// that belongs on every file of the page but /embed. Scripts and styles come from the
 // server only, never inline; the one thing the page may reach elsewhere is a
 // WebSocket, because it can test any server; blob: is how Media Source
 // Extensions are attached to a video; no text ever becomes markup or code.
-func ContentSecurityPolicy() string {
+func ContentSecurityPolicy() string { return policy("'none'") }
+
+// ContentSecurityPolicyOf returns the header's value for the file at path. That of
+// /embed allows every site to frame it; there is nothing to click there that could harm.
+func ContentSecurityPolicyOf(path string) string {
+	if path == embedPath {
+		return policy("*")
+	}
+	return ContentSecurityPolicy()
+}
+
+func policy(frameAncestors string) string {
 	return strings.Join([]string{
 		"default-src 'none'",
 		"script-src 'self'",
@@ -85,7 +114,7 @@ func ContentSecurityPolicy() string {
 		"media-src blob: mediastream:",
 		"base-uri 'none'",
 		"form-action 'none'",
-		"frame-ancestors 'none'",
+		"frame-ancestors " + frameAncestors,
 		"require-trusted-types-for 'script'",
 		"trusted-types 'none'",
 	}, "; ")

@@ -3,6 +3,7 @@ package page
 import (
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,11 +49,12 @@ func TestBodyIsACopy(t *testing.T) {
 // What the page refers to exists, and it asks nobody else for anything.
 func TestReferencesStayInside(t *testing.T) {
 	reference := regexp.MustCompile(`(?:src|href)="([^"]*)"|from "([^"]*)"|import\("([^"]*)"\)`)
+	comment := regexp.MustCompile(`(?m)^// .*$`)
 	for path := range files {
 		body, _, _ := File(path)
-		for _, match := range reference.FindAllStringSubmatch(string(body), -1) {
+		for _, match := range reference.FindAllStringSubmatch(comment.ReplaceAllString(string(body), ""), -1) {
 			target := match[1] + match[2] + match[3]
-			if strings.HasPrefix(target, "#") {
+			if strings.HasPrefix(target, "#") || target == "${link}" { // in the code for other pages to paste
 				continue
 			}
 			target = "/client/" + strings.TrimPrefix(strings.TrimPrefix(target, "./"), "client/")
@@ -73,7 +75,41 @@ func TestPageObeysItsPolicy(t *testing.T) {
 			t.Errorf("%s contains %q", path, found)
 		}
 	}
-	if policy := ContentSecurityPolicy(); strings.Contains(policy, "unsafe") || strings.ContainsAny(policy, "\r\n") {
-		t.Errorf("policy is lax or not one line: %s", policy)
+	for path := range files {
+		policy := ContentSecurityPolicyOf(path)
+		if strings.Contains(policy, "unsafe") || strings.ContainsAny(policy, "\r\n") {
+			t.Errorf("%s: policy is lax or not one line: %s", path, policy)
+		}
+		if framed := strings.Contains(policy, "frame-ancestors *"); framed != (path == "/embed") {
+			t.Errorf("%s: may be framed: %v; policy: %s", path, framed, policy)
+		}
+	}
+}
+
+// Other sites may import the player, so all that it imports must be open to them, and
+// it must not draw in what is the page's own.
+func TestPlayerIsImportable(t *testing.T) {
+	imports := regexp.MustCompile(`from "\./([a-z]+\.js)"`)
+	needed := []string{"player.js"}
+	for i := 0; i < len(needed); i++ {
+		path := "/client/" + needed[i]
+		if !Importable(path) {
+			t.Errorf("%s is needed by the player, but other sites may not import it", path)
+		}
+		body, _, _ := File(path)
+		for _, match := range imports.FindAllStringSubmatch(string(body), -1) {
+			if !slices.Contains(needed, match[1]) {
+				needed = append(needed, match[1])
+			}
+		}
+	}
+	slices.Sort(needed)
+	if want := []string{"chase.js", "feed.js", "link.js", "media.js", "player.js", "splitter.js"}; !slices.Equal(needed, want) {
+		t.Errorf("the player consists of %v, its comment says %v", needed, want)
+	}
+	for _, path := range []string{"/", "/embed", "/client/style.css", "/client/nothing.js"} {
+		if Importable(path) {
+			t.Errorf("%s may be imported", path)
+		}
 	}
 }

@@ -70,6 +70,20 @@ function closeWords(code, reason, fault) {
   return code === 1000 || code === 1005 || code === 1006 ? { words: said, retry: false } : { words: `${words} ${said}`, retry };
 }
 
+/**
+ * How many milliseconds after a close to connect again, or undefined: trying again does
+ * not help. close is the detail of Link's event; attempt counts the tries in a row that
+ * came to nothing. A channel whose stream ended may have its next one at once, and one
+ * who was too slow starts at the cache again; else the pauses grow from 1 s to 15 s. There
+ * is chance in them, so that many do not come back at the same moment.
+ */
+export function retryDelay({ code, retry, opened }, attempt, random = Math.random) {
+  if (!retry) return undefined;
+  if (opened && attempt === 0 && code === 4008) return 0;
+  if (opened && attempt === 0 && code === 1000) return 200 + 800 * random();
+  return Math.min(15_000, 1000 * 2 ** attempt) * (0.75 + random() / 2);
+}
+
 // A browser does not show why a handshake failed, so name what it can be.
 const REFUSED = {
   publish:
@@ -148,14 +162,13 @@ export class Link extends EventTarget {
     } else if (data.startsWith("ERROR:")) {
       this.#fault = data.slice("ERROR:".length).trim();
     } else {
-      // The server's own "h" needs no answer, but it comes on time in a hidden
-      // tab, where our timer may not.
-      this.#beat(HEARTBEAT_MS - 1000);
+      // An answer comes on time in a hidden tab, where our timer may not.
+      this.#beat(0);
     }
   }
 
   #tick() {
-    this.#beat(HEARTBEAT_MS - 100);
+    this.#beat(HEARTBEAT_MS + 2500); // only when the server's own did not come
     if (performance.now() - this.#heard > SILENCE_MS) {
       // close() would wait for an answer that a dead connection never gives.
       this.#silent = true;

@@ -1,4 +1,4 @@
-// What happened, in words, newest last.
+// What happened, in words, newest last. It is not read out: the states of the views are.
 
 import { byId, el } from "./dom.js";
 

@@ -27,8 +27,8 @@ const context = {
   connection,
   log,
 
-  /** A link to a view with everything in its fragment, the key too. */
-  linkTo: (view, given) => linkTo(location.pathname, { view, ...given }),
+  /** A link to a view, or to "embed", with everything in its fragment, the key too. */
+  linkTo: (view, given) => (view === "embed" ? linkTo(new URL("embed", location.href).pathname, given) : linkTo(location.pathname, { view, ...given })),
 
   /** Another view, with what is given of {scheme, host, channel, key} filled in. */
   go(view, given = {}) {

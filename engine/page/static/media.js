@@ -8,13 +8,15 @@ const CLUSTER = 0x1f43b675;
 const TRACK_ENTRY = 0xae;
 const CODEC_ID = 0x86;
 const CODEC_PRIVATE = 0x63a2;
+const TS_PACKET = 188; // bytes; ISO/IEC 13818-1, 2.4.3.2
 
 /**
  * Looks at the bytes from the stream's beginning.
  *
  * Returns undefined when more bytes are needed, {mime} when the type is known
  * (whether this browser plays it is another question), or {problem} in words
- * when no further byte will help.
+ * when no further byte will help. With a problem may come `other`, the name of a
+ * format that other players take: "MPEG-TS", "FLV", ….
  */
 export function sniff(bytes) {
   if (bytes.length < 8) return undefined;
@@ -22,9 +24,18 @@ export function sniff(bytes) {
   if (first === EBML) return sniffWebM(bytes);
   if (isBoxType(ascii(bytes, 4, 8))) return sniffMP4(bytes);
   if (first === CLUSTER || ascii(bytes, 4, 8) === "moof") return { problem: noBeginning };
-  if (bytes[0] === 0x47) return { problem: "The stream is MPEG-TS, which browsers do not play." };
+  if (bytes[0] === 0x47) {
+    if (bytes.length <= TS_PACKET) return undefined;
+    if (bytes[TS_PACKET] === 0x47) return foreign("MPEG-TS");
+  }
+  if (ascii(bytes, 0, 3) === "FLV") return foreign("FLV");
+  if (ascii(bytes, 0, 4) === "OggS") return foreign("Ogg");
+  if (first === 1 || first >>> 8 === 1) return foreign("a bare video stream");
+  if (first >>> 20 === 0xfff || ascii(bytes, 0, 3) === "ID3") return foreign("a bare audio stream");
   return { problem: `The stream is neither WebM nor MP4, or ${noBeginning[0].toLowerCase()}${noBeginning.slice(1)}` };
 }
+
+const foreign = (other) => ({ problem: `The stream is ${other}, which browsers do not play by themselves.`, other });
 
 const noBeginning =
   "The beginning of the stream, which every player needs, is not in the server's cache any more. " +
@@ -91,7 +102,7 @@ function describeTracks(bytes, tracks) {
     }
     if (!/^[VA]_/.test(id)) continue;
     const codec = webmCodec(id, setup);
-    if (!codec) return { problem: `The stream has a ${id} track, which browsers do not play in WebM.` };
+    if (!codec) return { problem: `The stream has a ${id} track, which browsers do not play in WebM.`, other: "Matroska" };
     codecs.push(codec);
     video ||= id.startsWith("V_");
   }
@@ -190,7 +201,7 @@ function mp4Codec(bytes, entry) {
     }
     case "hvc1":
     case "hev1":
-      return `${entry.type}.1.6.L120.90`; // a guess: Main profile
+      return hevcCodec(entry.type, setup("hvcC"));
     case "av01":
       return av1Codec(setup("av1C"));
     case "vp09": {
@@ -198,7 +209,7 @@ function mp4Codec(bytes, entry) {
       return config.length >= 7 ? `vp09.${two(config[4])}.${two(config[5])}.${two(config[6] >> 4)}` : "vp09.00.10.08";
     }
     case "mp4a":
-      return "mp4a.40.2"; // a guess: AAC-LC
+      return aacCodec(bytes.subarray(entry.start, entry.end));
     case "Opus":
       return "opus";
     case "fLaC":
@@ -206,6 +217,55 @@ function mp4Codec(bytes, entry) {
     default:
       return undefined;
   }
+}
+
+// hevcCodec names H.265 after its configuration record (ISO/IEC 14496-15, 8.3.3.1 and
+// annex E): profile space and profile, compatibility bits in reverse, tier and level, and
+// the constraint bytes without the zeros at their end.
+function hevcCodec(type, config) {
+  if (config.length < 13) return `${type}.1.6.L120.90`;
+  let reversed = 0;
+  for (let bit = 0, flags = u32(config, 2); bit < 32; bit++, flags >>>= 1) reversed = (reversed << 1) | (flags & 1);
+  const constraints = [...config.subarray(6, 12)];
+  while (constraints.at(-1) === 0) constraints.pop();
+  return [
+    type,
+    ["", "A", "B", "C"][config[1] >> 6] + (config[1] & 0x1f),
+    (reversed >>> 0).toString(16),
+    (config[1] & 0x20 ? "H" : "L") + config[12],
+    ...constraints.map((byte) => byte.toString(16).toUpperCase()),
+  ].join(".");
+}
+
+// aacCodec names the audio after its descriptors (ISO/IEC 14496-1, 7.2.6): the object
+// type, and for MPEG-4 audio the type that its setup begins with.
+function aacCodec(entry) {
+  for (let pos = 28; pos + 4 < entry.length; pos++) {
+    if (ascii(entry, pos, pos + 4) !== "esds") continue;
+    const find = descriptorIn(entry.subarray(pos + 8));
+    const config = find(0x04);
+    if (!config) break;
+    if (config[0] !== 0x40) return `mp4a.${config[0].toString(16)}`;
+    const setup = find(0x05);
+    if (!setup) break;
+    const type = setup[0] >> 3;
+    return `mp4a.40.${type === 31 ? 32 + (((setup[0] & 7) << 3) | (setup[1] >> 5)) : type}`;
+  }
+  return "mp4a.40.2"; // AAC-LC, which nearly all is
+}
+
+// descriptorIn returns what looks a descriptor up by its tag: 3 holds 4, 4 holds 5.
+function descriptorIn(bytes) {
+  const inside = { 0x03: 3, 0x04: 13 }; // what stands before the descriptors that it holds
+  const found = new Map();
+  for (let pos = 0; pos + 2 < bytes.length; ) {
+    const tag = bytes[pos++];
+    while (bytes[pos] & 0x80) pos++; // a length of several bytes
+    const length = bytes[pos++] & 0x7f;
+    found.set(tag, bytes.subarray(pos));
+    pos += inside[tag] ?? length;
+  }
+  return (tag) => found.get(tag);
 }
 
 // --- both ---

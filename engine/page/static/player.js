@@ -1,304 +1,352 @@
-// From packets to pictures: Media Source Extensions.
+// The player: one channel of a ws-stream-server in a <video> element. Pages of other
+// sites may import it; it needs its siblings link.js, feed.js, chase.js, media.js and
+// splitter.js, which the same server has. Nothing else is fetched.
+//
+//     <video id="v" muted playsinline></video>
+//     <script type="module">
+//       import { Player } from "https://media.example.org/client/player.js";
+//       const player = new Player(document.getElementById("v"), {
+//         url: "wss://media.example.org/CHANNEL/KEY/receive",
+//       });
+//       player.addEventListener("state", (event) => console.log(event.detail.state, event.detail.words));
+//       player.addEventListener("error", (event) => console.error(event.detail.words));
+//       player.start();
+//     </script>
+//
+// It finds out by itself what the stream is (WebM or fragmented MP4), starts without
+// sound where the browser demands it, keeps near the live edge, starts over when the
+// publisher does, and connects again as the server's close codes say.
 
-import { sniff } from "./media.js";
+import { LATENCIES } from "./chase.js";
+import { Feed, canPlay } from "./feed.js";
+import { Link, retryDelay } from "./link.js";
+import { Splitter } from "./splitter.js";
 
-const HEAD_BYTES = 1 << 20; // by then the codecs must be known
-const QUEUE_BYTES = 512 << 20; // packets that wait for room in the buffer
-const APPEND_BYTES = 512 << 10; // small packets are appended together up to this
-const KEEP_SECONDS = 30; // what stays behind the playhead
-const TRIM_STEP_SECONDS = 10; // and how much more than that is trimmed at once
-const TICK_MS = 250;
+export { LATENCIES, canPlay };
 
-const MediaSourceType = globalThis.MediaSource ?? globalThis.ManagedMediaSource;
-
-/** Whether this browser can play a stream of bytes at all. */
-export const canPlay = MediaSourceType !== undefined;
+const STATS_MS = 500;
+const GOOD_MS = 5000; // a connection that held so long begins a new row of tries
+const QUEUE_BYTES = 512 << 20;
+const STALL_SECONDS = 0.5; // what each stall adds to the delay, for the network is not even
+const STALLS_SECONDS = 3; // and all of them at most
 
 /**
- * Plays one stream, from its first packet to its end, in a video element. For
- * another stream make another Player.
+ * Plays one channel.
  *
- * Events: "type" (detail: MIME type) once it is known; "jump" (detail: seconds)
- * when it skipped to the live edge or over a gap; "problem" (detail: words),
- * after which the player is dead; "blocked" when the browser wants a click
- * before it plays.
+ * Options, with their defaults:
+ * - url: ws(s)://HOST:PORT/CHANNEL/KEY/receive; needed, here or for start();
+ * - latency: "normal", or "low", "smooth", "all" (play everything, never jump), or
+ *   {target, far} in seconds behind the live edge: aimed at, and jumped from. Each stall
+ *   adds half a second to both, three at most;
+ * - reconnect: true; false ends at the first close;
+ * - queueBytes: 512 MiB; what may wait for room in the browser's buffer. A server hands
+ *   a newcomer its whole cache at once, so it should be above GOP_CACHE_SIZE_MB.
+ *
+ * Events, each a CustomEvent:
+ * - "state", detail {state, words, tone, code}: "connecting", "waiting" (connected, nothing
+ *   came yet), "buffering", "playing", "paused", "blocked" (the browser wants a click: call
+ *   play() of the video in it), "retrying", "ended", "failed", "idle". words say it to
+ *   people; tone is "plain", "good", "warn" or "bad"; code is the last close code, if any;
+ * - "stats", detail as the property stats has it, twice a second while there is a stream;
+ * - "error", detail {words, commands}: it gave up. commands are lines for a shell that play
+ *   the stream elsewhere, when it is of a format that browsers do not play;
+ * - "type", detail the MIME type; "jump", detail the seconds that were skipped; "restart"
+ *   when the stream began anew.
  */
 export class Player extends EventTarget {
   #video;
-  #source; // MediaSource, once the type is known
-  #buffer; // SourceBuffer, once the source is open
-  #queue = []; // Uint8Arrays not yet appended, oldest first
-  #queued = 0; // their bytes
-  #head = new Uint8Array(64 << 10); // the beginning, while the type is unknown
-  #headLength = 0;
-  #started = false;
-  #ending = false;
-  #dead = false;
-  #full = false; // the browser's buffer is full and nothing can be removed yet
-  #timer;
-  #onVideoError = () => this.#fail(`The browser cannot play this stream: ${this.#video.error?.message || "no reason given"}.`);
+  #options;
+  #url = "";
+  #link; // the connection, while there is one
+  #feed; // what plays; the old stream's until the new one's first packet
+  #splitter;
+  #fresh = false; // nothing came on this connection yet
+  #begun = false; // the stream's first bytes are behind us
+  #wanted = false; // between start and stop
+  #state = "idle";
+  #code; // of the last close
+  #attempts = 0;
+  #again = 0; // the timer of the next try
+  #timer = 0; // of the statistics
+  #counts = { bytes: 0, packets: 0, jumps: 0, stalls: 0, stalledMs: 0, restarts: 0 };
+  #rates = []; // {at, bytes} of the last seconds
+  #extra = 0; // seconds more behind the live edge, after stalls
+  #stalledAt = 0; // when it ran dry, 0 while it did not
+  #off = new AbortController(); // of the listeners at the video
 
-  /** Seconds behind the live edge that are tolerated; 0 never jumps. */
-  maxBehind;
-  mime = "";
-
-  constructor(video, { maxBehind }) {
+  constructor(video, options = {}) {
     super();
     this.#video = video;
-    this.maxBehind = maxBehind;
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    video.addEventListener("error", this.#onVideoError);
-  }
-
-  /** Takes one packet; the player owns its bytes from now on. */
-  push(packet) {
-    if (this.#dead || packet.byteLength === 0) return;
-    if (!this.mime) {
-      this.#gather(new Uint8Array(packet));
-      return;
-    }
-    this.#queue.push(new Uint8Array(packet));
-    this.#queued += packet.byteLength;
-    if (this.#queued > QUEUE_BYTES) {
-      this.#fail("Far more arrives than is played; the player gave up.");
-      return;
-    }
-    this.#pump();
-  }
-
-  /** No further packet comes: play what is there, then stop. */
-  end() {
-    this.#ending = true;
-    this.#pump();
-  }
-
-  /** Lets go of the video element. */
-  destroy() {
-    if (!this.#dead) this.#die();
-    this.#video.removeAttribute("src");
-    this.#video.load();
-  }
-
-  get stats() {
-    const video = this.#video;
-    const ranges = video.buffered;
-    const edge = ranges.length ? ranges.end(ranges.length - 1) : 0;
-    const quality = video.getVideoPlaybackQuality?.();
-    return {
-      ahead: Math.max(0, edge - video.currentTime),
-      held: ranges.length ? edge - ranges.start(0) : 0,
-      queued: this.#queued + this.#headLength,
-      pictures: quality?.totalVideoFrames ?? 0,
-      dropped: quality?.droppedVideoFrames ?? 0,
-      width: video.videoWidth,
-      height: video.videoHeight,
-    };
-  }
-
-  // --- before the type is known ---
-
-  #gather(bytes) {
-    if (this.#headLength + bytes.length > this.#head.length) {
-      const larger = new Uint8Array(2 * (this.#headLength + bytes.length));
-      larger.set(this.#head.subarray(0, this.#headLength));
-      this.#head = larger;
-    }
-    this.#head.set(bytes, this.#headLength);
-    this.#headLength += bytes.length;
-
-    const head = this.#head.subarray(0, this.#headLength);
-    const found = sniff(head);
-    if (found?.problem) {
-      this.#fail(found.problem);
-    } else if (found) {
-      this.#open(found.mime, head);
-    } else if (this.#headLength > HEAD_BYTES) {
-      this.#fail("The stream's codecs are not named in its first megabyte.");
-    }
-  }
-
-  #open(mime, head) {
-    if (!canPlay) {
-      this.#fail("This browser has no Media Source Extensions, which playing needs.");
-      return;
-    }
-    if (!MediaSourceType.isTypeSupported(mime)) {
-      this.#fail(`This browser does not play ${mime}.`);
-      return;
-    }
-    this.mime = mime;
-    this.#queue.push(head);
-    this.#queued = head.length;
-    this.#head = new Uint8Array();
-    this.#headLength = 0;
-    this.dispatchEvent(new CustomEvent("type", { detail: mime }));
-
-    this.#source = new MediaSourceType();
-    const url = URL.createObjectURL(this.#source);
-    this.#source.addEventListener(
-      "sourceopen",
-      () => {
-        URL.revokeObjectURL(url);
-        if (this.#dead) return;
-        try {
-          this.#buffer = this.#source.addSourceBuffer(mime);
-        } catch (error) {
-          this.#fail(`The browser refuses ${mime}: ${error.message}.`);
-          return;
-        }
-        this.#buffer.addEventListener("updateend", () => this.#updated());
-        this.#pump();
-      },
-      { once: true },
-    );
-    this.#video.disableRemotePlayback = true; // ManagedMediaSource asks for it
-    this.#video.src = url;
-  }
-
-  // --- bytes into the buffer: one operation at a time, the next on updateend ---
-
-  #updated() {
-    if (this.#dead) return;
-    this.#follow();
-    this.#pump();
-  }
-
-  #pump() {
-    if (this.#dead || !this.#buffer || this.#buffer.updating || this.#source.readyState !== "open") return;
-    if (this.#full || this.#trim(KEEP_SECONDS, TRIM_STEP_SECONDS)) return;
-    const piece = this.#take();
-    if (!piece) {
-      if (this.#ending) this.#source.endOfStream();
-      return;
-    }
-    try {
-      this.#buffer.appendBuffer(piece);
-    } catch (error) {
-      if (error.name === "QuotaExceededError") {
-        this.#putBack(piece);
-        this.#makeRoom();
-      } else {
-        this.#fail(`The browser refuses the stream: ${this.#video.error?.message || error.message}.`);
-      }
-    }
-  }
-
-  #take() {
-    let count = 0;
-    let size = 0;
-    while (count < this.#queue.length && (count === 0 || size + this.#queue[count].length <= APPEND_BYTES)) {
-      size += this.#queue[count++].length;
-    }
-    if (count === 0) return undefined;
-    const pieces = this.#queue.splice(0, count);
-    this.#queued -= size;
-    if (count === 1) return pieces[0];
-    const joined = new Uint8Array(size);
-    let at = 0;
-    for (const piece of pieces) {
-      joined.set(piece, at);
-      at += piece.length;
-    }
-    return joined;
-  }
-
-  #putBack(piece) {
-    this.#queue.unshift(piece);
-    this.#queued += piece.length;
-  }
-
-  // Removes what lies more than keep seconds behind the playhead, if that is
-  // more than step seconds. True when a removal has begun.
-  #trim(keep, step) {
-    const ranges = this.#buffer.buffered;
-    if (!ranges.length) return false;
-    const until = this.#video.currentTime - keep;
-    if (until - ranges.start(0) <= step) return false;
-    this.#buffer.remove(0, until);
-    return true;
-  }
-
-  // The browser's buffer is full: remove more behind the playhead; failing that,
-  // jump forward when live, or wait until something has been played.
-  #makeRoom() {
-    if (this.#trim(5, 1)) return;
-    if (this.maxBehind > 0) {
-      this.#jump(this.#edge() - 1);
-      if (this.#trim(1, 0)) return;
-    }
-    this.#full = true; // the next tick tries again
-  }
-
-  // --- the playhead ---
-
-  #tick() {
-    if (this.#dead || !this.#buffer) return;
-    this.#follow();
-    this.#full = false;
-    this.#pump();
-  }
-
-  #edge() {
-    const ranges = this.#video.buffered;
-    return ranges.length ? ranges.end(ranges.length - 1) : 0;
-  }
-
-  // Starts at the first position there is, hops over gaps, and returns to the
-  // live edge when too far behind it. A viewer who paused is left alone.
-  #follow() {
-    const video = this.#video;
-    const ranges = video.buffered;
-    if (!ranges.length) return;
-    if (!this.#started) {
-      this.#started = true;
-      if (video.currentTime < ranges.start(0)) video.currentTime = ranges.start(0);
-      this.#play();
-      return;
-    }
-    if (video.paused || video.ended) return;
-    // The range the playhead is in, or else the next one after it.
-    let next = 0;
-    while (next < ranges.length && video.currentTime >= ranges.end(next) - 0.1) next++;
-    const inside = next < ranges.length && video.currentTime >= ranges.start(next);
-    // A seek to where there is something will come to its end. One to what the
-    // browser has thrown away since never would.
-    if (video.seeking && inside) return;
-    const edge = this.#edge();
-    if (this.maxBehind > 0 && edge - video.currentTime > this.maxBehind && !this.#ending) {
-      this.#jump(edge - this.maxBehind / 3);
-    } else if (!inside && next < ranges.length) {
-      this.#jump(ranges.start(next) + 0.01);
-    }
-  }
-
-  #jump(to) {
-    const from = this.#video.currentTime;
-    if (to <= from) return;
-    this.#video.currentTime = to;
-    this.dispatchEvent(new CustomEvent("jump", { detail: to - from }));
-  }
-
-  #play() {
-    this.#video.play().catch((error) => {
-      if (error.name === "NotAllowedError" && !this.#dead) this.dispatchEvent(new Event("blocked"));
+    this.#options = { reconnect: true, queueBytes: QUEUE_BYTES, latency: "normal", ...options };
+    this.#url = options.url ?? "";
+    const on = (type, listener) => video.addEventListener(type, listener, { signal: this.#off.signal });
+    on("playing", () => this.#plays());
+    on("timeupdate", () => this.#stalledAt && !video.paused && video.readyState > 2 && this.#plays());
+    on("waiting", () => this.#runsDry());
+    on("pause", () => {
+      if (this.#state === "playing" || this.#state === "buffering") this.#set("paused", "Paused.");
     });
   }
 
-  // --- the end ---
-
-  #fail(words) {
-    if (this.#dead) return;
-    this.#die();
-    this.dispatchEvent(new CustomEvent("problem", { detail: words }));
+  /** The address of the stream. */
+  get url() {
+    return this.#url;
   }
 
-  #die() {
-    this.#dead = true;
+  /** The state's word, as the event "state" has it. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The stream's MIME type, "" while it is not known. */
+  get mime() {
+    return this.#feed?.mime ?? "";
+  }
+
+  /** Seconds behind the live edge that are aimed at; each stall adds to them. 0: none. */
+  get target() {
+    return this.#latency.target;
+  }
+
+  /** Connects, now to url if it is given. What is there is dropped. */
+  start(url = this.#url) {
+    this.#drop();
+    this.#url = url;
+    this.#wanted = true;
+    this.#extra = 0;
+    this.#attempts = 0;
+    this.#code = undefined;
+    if (!canPlay) {
+      this.#giveUp({ problem: "This browser has no Media Source Extensions, which watching needs.", other: "" });
+      return;
+    }
+    this.#timer = setInterval(() => this.#tell(), STATS_MS);
+    this.#connect();
+  }
+
+  /** Ends the connection and empties the video. */
+  stop() {
+    this.#drop();
+    this.#set("idle", "Stopped.");
+  }
+
+  /** Lets go of everything; the player cannot be used again. */
+  destroy() {
+    this.#drop();
+    this.#off.abort();
+  }
+
+  /** Another latency, as the option has it; it holds at once. */
+  setLatency(latency) {
+    this.#options.latency = latency;
+    if (this.#feed) this.#feed.latency = this.#latency;
+  }
+
+  /** Whether to connect again by itself from now on. */
+  setReconnect(reconnect) {
+    this.#options.reconnect = reconnect;
+  }
+
+  /** Plays at the live edge, whatever was skipped or paused. */
+  toLive() {
+    this.#feed?.toLive();
+    if (this.#video.paused) this.#video.play().catch(() => {});
+  }
+
+  /**
+   * What was received since start and what is there now: bytes, packets, bitsPerSecond over
+   * the last 3 s, jumps, restarts, stalls and stalledSeconds (how often and how long it ran
+   * dry), mime, and what Feed's stats are: ahead, behind, held (seconds), queued (bytes),
+   * pictures, dropped, width, height, rate.
+   */
+  get stats() {
+    const { stalledMs, ...counts } = this.#counts;
+    const running = this.#stalledAt ? performance.now() - this.#stalledAt : 0;
+    return {
+      ...counts,
+      stalledSeconds: (stalledMs + running) / 1000,
+      bitsPerSecond: this.#bitsPerSecond(),
+      mime: this.mime,
+      ...(this.#feed?.stats ?? { ahead: 0, behind: 0, held: 0, queued: 0, pictures: 0, dropped: 0, width: 0, height: 0, rate: 1 }),
+    };
+  }
+
+  // --- the connection ---
+
+  #connect() {
+    if (this.#code === undefined) this.#set("connecting", "Connecting …");
+    let link;
+    try {
+      link = new Link(this.#url, "receive");
+    } catch (error) {
+      const mixed = location.protocol === "https:" && this.#url.startsWith("ws:");
+      this.#giveUp({ problem: mixed ? "A page that was loaded over https may only use wss://." : `The browser refuses the address: ${error.message}.` });
+      return;
+    }
+    this.#link = link;
+    this.#fresh = true;
+    let since = 0;
+    link.addEventListener("open", () => {
+      since = performance.now();
+      this.#set("waiting", this.#code === 1000 ? "The stream ended. Waiting for the next one." : "Connected; waiting for the first packet.");
+    });
+    link.addEventListener("packet", (event) => this.#take(new Uint8Array(event.detail)));
+    link.addEventListener("close", (event) => {
+      if (this.#link !== link) return; // a stop, a new start, or a stream that cannot be played
+      this.#link = undefined;
+      if (since && !this.#fresh && performance.now() - since > GOOD_MS) this.#attempts = 0;
+      this.#closed(event.detail);
+    });
+  }
+
+  #closed(close) {
+    this.#code = close.code;
+    this.#feed?.end();
+    const delay = this.#options.reconnect ? retryDelay(close, this.#attempts) : undefined;
+    const ended = close.code === 1000 && close.retry;
+    if (delay === undefined) {
+      this.#wanted = false;
+      if (ended) {
+        this.#set("ended", close.words);
+      } else {
+        this.#set("failed", close.words, "bad");
+        this.#emit("error", { words: close.words, commands: [] });
+      }
+      this.#tell();
+      return;
+    }
+    // A stream that ended is no attempt that failed, unless there was none.
+    if (!ended || this.#fresh) this.#attempts++;
+    if (ended) this.#set("ended", `${close.words} Waiting for the next one.`);
+    else this.#set("retrying", delay < 1000 ? `${close.words} Connecting again …` : `${close.words} Connecting again in ${Math.ceil(delay / 1000)} s.`, "warn");
+    this.#again = setTimeout(() => this.#connect(), delay);
+  }
+
+  // --- the stream ---
+
+  #take(bytes) {
+    if (this.#fresh) {
+      this.#fresh = this.#begun = false;
+      this.#splitter = new Splitter();
+      this.#newFeed();
+      this.#set("buffering", "Receiving.");
+    }
+    this.#counts.bytes += bytes.length;
+    this.#counts.packets++;
+    for (const piece of this.#splitter.push(bytes)) {
+      if (piece.begins && this.#begun) {
+        this.#counts.restarts++;
+        this.#newFeed();
+        this.#emit("restart");
+      }
+      this.#begun = true;
+      this.#feed.push(piece.bytes);
+      if (!this.#wanted) return; // it cannot be played
+    }
+  }
+
+  #newFeed() {
+    this.#feed?.destroy();
+    this.#endStall();
+    const feed = new Feed(this.#video, { latency: this.#latency, queueBytes: this.#options.queueBytes });
+    this.#feed = feed;
+    feed.addEventListener("type", (event) => this.#emit("type", event.detail));
+    feed.addEventListener("jump", (event) => {
+      this.#counts.jumps++;
+      this.#emit("jump", event.detail);
+    });
+    feed.addEventListener("blocked", () => this.#set("blocked", "The browser wants a click before it plays.", "warn"));
+    feed.addEventListener("problem", (event) => {
+      if (this.#feed === feed) this.#giveUp(event.detail);
+    });
+  }
+
+  get #latency() {
+    const { latency } = this.#options;
+    const { target, far } = typeof latency === "string" ? (LATENCIES[latency] ?? LATENCIES.normal) : latency;
+    return { target: target && target + this.#extra, far: far && far + this.#extra };
+  }
+
+  #giveUp({ problem, other }) {
+    this.#wanted = false;
+    const link = this.#link;
+    this.#link = undefined;
+    link?.close();
+    const commands = other === undefined ? [] : elsewhere(this.#url, other);
+    this.#set("failed", commands.length ? `${problem} Other players do, see the commands.` : problem, "bad");
+    this.#emit("error", { words: problem, commands });
+  }
+
+  #drop() {
+    clearTimeout(this.#again);
     clearInterval(this.#timer);
-    this.#video.removeEventListener("error", this.#onVideoError);
-    this.#queue = [];
-    this.#queued = 0;
-    this.#head = new Uint8Array();
-    this.#headLength = 0;
+    this.#wanted = false;
+    const link = this.#link;
+    this.#link = undefined;
+    link?.close();
+    this.#feed?.destroy();
+    this.#feed = undefined;
+    this.#stalledAt = 0;
+    this.#rates = [];
+    this.#counts = { bytes: 0, packets: 0, jumps: 0, stalls: 0, stalledMs: 0, restarts: 0 };
   }
+
+  // --- what the video does ---
+
+  #plays() {
+    this.#endStall();
+    if (this.#link && !this.#fresh) this.#set("playing", "Playing.", "good");
+  }
+
+  // Running dry counts as a stall when it played before and nobody asked for the pause.
+  #runsDry() {
+    if (this.#state !== "playing" || this.#video.seeking || this.#video.ended) return;
+    this.#counts.stalls++;
+    this.#stalledAt = performance.now();
+    this.#extra = Math.min(STALLS_SECONDS, this.#extra + STALL_SECONDS);
+    this.#feed.latency = this.#latency;
+    this.#set("buffering", "Waiting for more.");
+  }
+
+  #endStall() {
+    if (!this.#stalledAt) return;
+    this.#counts.stalledMs += performance.now() - this.#stalledAt;
+    this.#stalledAt = 0;
+  }
+
+  // --- telling ---
+
+  #bitsPerSecond() {
+    const first = this.#rates[0];
+    const last = this.#rates.at(-1);
+    return last && last.at > first.at ? ((last.bytes - first.bytes) * 8000) / (last.at - first.at) : 0;
+  }
+
+  #tell() {
+    if (!this.#feed) return;
+    this.#rates.push({ at: performance.now(), bytes: this.#counts.bytes });
+    if (this.#rates.length > 7) this.#rates.shift();
+    this.#emit("stats", this.stats);
+  }
+
+  #set(state, words, tone = "plain") {
+    this.#state = state;
+    this.#emit("state", { state, words, tone, code: this.#code });
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+// elsewhere returns commands that play the stream outside of a browser, and what does in
+// a page for the formats that have a player of their own.
+function elsewhere(url, other) {
+  const plain = url.replace(/^ws/, "http");
+  const commands = [`ffplay -fflags nobuffer ${plain}`, `mpv --profile=low-latency ${plain}`];
+  if (other === "MPEG-TS" || other === "FLV") {
+    const type = other === "FLV" ? "flv" : "mpegts";
+    commands.push(`mpegts.createPlayer({ type: "${type}", isLive: true, url: "${url}?heartbeat=ping" })  // mpegts.js, in a page`);
+  }
+  return commands;
 }

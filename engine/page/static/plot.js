@@ -217,9 +217,12 @@ export class Plot {
     };
     write(label, area.left, ROW / 2, "left", "--soft");
     write(this.#words(now), area.right, ROW / 2, "right", "--text", "600");
-    write(`${seconds} s`, area.left, height - ROW / 2, "left", "--soft");
+    const span = `${seconds} s`;
+    const range = max === undefined ? "" : `min ${this.#words(min)} · max ${this.#words(max)}`;
+    write(range, area.right, height - ROW / 2, "right", "--soft");
+    // On a narrow canvas there is no room for both.
+    if (pen.measureText(`${span} ${range}`).width < area.right - area.left) write(span, area.left, height - ROW / 2, "left", "--soft");
     if (max === undefined) return;
-    write(`min ${this.#words(min)} · max ${this.#words(max)}`, area.right, height - ROW / 2, "right", "--soft");
     write(this.#words(ceiling), area.left + 3, area.top + 9, "left", "--soft");
   }
 }

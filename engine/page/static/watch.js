@@ -1,196 +1,188 @@
-// The Watch view: what a channel's receivers get, played.
+// The Watch view: what a channel's receivers get, played and measured.
 
-import { Rate, ViewState, byId, choice, el, numbers, rateText, secondsText, show, sizeText } from "./dom.js";
-import { connect } from "./link.js";
+import { addControls } from "./controls.js";
+import { ViewState, byId, choice, el, icon, numbers, rateText, secondsText, show, sizeText } from "./dom.js";
+import { streamURL } from "./link.js";
 import { Player, canPlay } from "./player.js";
+import { Plot } from "./plot.js";
 
-let watch; // the view's state
-let context;
+const PLOT_SECONDS = 120;
 
-function busy(on) {
-  byId("watch-start").disabled = on;
-  byId("watch-stop").disabled = !on;
-}
-
-const watching = {
-  link: undefined,
-  player: undefined,
-  again: 0, // timer of a reconnection
-  attempts: 0,
-  address: undefined,
-  bytes: 0,
-  packets: 0,
-  rate: new Rate(),
-};
-
-function startWatching() {
-  const address = context.connection.checked();
-  if (!address) return;
-  dropWatching();
-  watching.address = address;
-  watching.attempts = 0;
-  busy(true);
-  connectWatching();
-}
-
-function connectWatching() {
-  watching.player?.destroy();
-  watching.player = undefined;
-  Object.assign(watching, { bytes: 0, packets: 0, rate: new Rate() });
-  show("watch-type", "", "–");
-  watch.set("connecting", `Connecting to ${watching.address.host} …`);
-  let link;
-  try {
-    link = connect(watching.address, "receive");
-  } catch (error) {
-    watch.set("failed", error.message, "bad");
-    busy(false);
-    return;
-  }
-  const player = new Player(byId("watch-video"), { maxBehind: Number(byId("watch-behind").value) });
-  Object.assign(watching, { link, player });
-  let failed = false;
-
-  player.addEventListener("type", (event) => show("watch-type", event.detail));
-  player.addEventListener("jump", (event) => context.log(`Watch: skipped ${secondsText(event.detail)}.`));
-  player.addEventListener("blocked", () => watch.set("blocked", "The browser wants a click: press play in the picture.", "warn"));
-  player.addEventListener("problem", (event) => {
-    failed = true;
-    watch.set("failed", event.detail, "bad");
-    link.close();
-  });
-
-  link.addEventListener("open", () => watch.set("waiting", "Connected; waiting for the first packet."));
-  link.addEventListener("packet", (event) => {
-    if (watching.packets === 0) watch.set("buffering", "Receiving.");
-    watching.bytes += event.detail.byteLength;
-    watching.packets++;
-    player.push(event.detail);
-  });
-  link.addEventListener("close", (event) => {
-    if (watching.link !== link) return;
-    watching.link = undefined;
-    const { code, words, retry, opened, asked } = event.detail;
-    byId("watch").dataset.code = String(code);
-    if (opened) watching.attempts = 0;
-    if (failed) {
-      busy(false);
-    } else if (!asked && retry && byId("watch-again").checked) {
-      reconnectLater(words);
-    } else {
-      if (!asked) player.end();
-      watch.set(asked ? "idle" : code === 1000 ? "ended" : "failed", words, asked || code === 1000 ? "plain" : "bad");
-      busy(false);
-    }
-    showWatching();
-  });
-}
-
-function reconnectLater(words) {
-  const delay = Math.min(15, 2 ** watching.attempts++) * (0.75 + Math.random() / 2);
-  watch.set("connecting", `${words} Connecting again in ${Math.ceil(delay)} s.`, "warn");
-  watching.again = setTimeout(connectWatching, delay * 1000);
-}
-
-function dropWatching() {
-  clearTimeout(watching.again);
-  const { link, player } = watching;
-  watching.link = watching.player = undefined;
-  link?.close();
-  player?.destroy();
-}
-
-function stopWatching() {
-  dropWatching();
-  watch.set("idle", "Stopped.");
-  busy(false);
-}
-
-function showWatching() {
-  const { player } = watching;
-  if (!player) return;
-  const stats = player.stats;
-  show("watch-bytes", watching.bytes, sizeText(watching.bytes));
-  show("watch-packets", watching.packets);
-  const rate = watching.rate.next(watching.bytes);
-  show("watch-rate", Math.round(rate), rateText(rate));
-  show("watch-ahead", stats.ahead.toFixed(3), secondsText(stats.ahead));
-  show("watch-held", stats.held.toFixed(3), secondsText(stats.held));
-  show("watch-queued", stats.queued, sizeText(stats.queued));
-  show("watch-pictures", stats.pictures);
-  show("watch-dropped", stats.dropped);
-  show("watch-size", `${stats.width}x${stats.height}`, stats.width ? `${stats.width} × ${stats.height}` : "–");
-}
-
-async function copyLink() {
-  const address = context.connection.checked();
-  if (!address) return;
-  const link = context.linkTo("watch", address);
-  try {
-    await navigator.clipboard.writeText(link);
-    context.log("The link to watch this channel, with its key, was copied.");
-  } catch {
-    history.replaceState(null, "", link);
-    context.log("The address bar now holds the link to watch this channel, with its key.");
-  }
-}
-
-function build(root) {
-  root.append(
-    el("div", { class: "card split" },
-      el("div", { class: "screen" }, el("video", { id: "watch-video", muted: true, playsinline: true, controls: true, "aria-label": "Stream" })),
-      el("div", { class: "side" },
-        watch.line,
-        el("div", { class: "row" },
-          el("button", { type: "button", class: "button primary", id: "watch-start" }, "Watch"),
-          el("button", { type: "button", class: "button", id: "watch-stop", disabled: true }, "Stop"),
-          el("button", { type: "button", class: "button", id: "watch-mute", "aria-pressed": "true" }, "Unmute"),
-          el("button", { type: "button", class: "button", id: "copy-link" }, "Copy link")),
-        el("div", { class: "options" },
-          choice("watch-behind", "Stay live", [["2", "within 2 s"], ["6", "within 6 s"], ["20", "within 20 s"], ["0", "play everything"]], "6"),
-          el("label", { class: "check" }, el("input", { type: "checkbox", id: "watch-again" }), " Reconnect")),
-        numbers(["watch-bytes", "Received"], ["watch-packets", "Packets"], ["watch-rate", "Rate"], ["watch-ahead", "Behind"], ["watch-held", "Buffer"],
-          ["watch-queued", "Queue"], ["watch-pictures", "Pictures"], ["watch-dropped", "Dropped"], ["watch-size", "Size"], ["watch-type", "Type", true]))));
-}
+const LATENCY_NAMES = [
+  ["low", "Low: 0.7 s behind live"],
+  ["normal", "Normal: 1.5 s behind live"],
+  ["smooth", "Smooth: 4 s behind live"],
+  ["all", "Play everything"],
+];
 
 /** Fills the view's section; see main.js for what a view is. */
-export function mount(root, given) {
-  context = given;
-  watch = new ViewState(root, "Watch", context.log);
-  build(root);
-  wireWatch();
-  setInterval(showWatching, 500);
+export function mount(root, context) {
+  const state = new ViewState(root, "Watch", context.log);
+  build(root, state.line);
+  const video = byId("watch-video");
+  video.muted = true;
+  const player = new Player(video, { latency: byId("watch-latency").value });
+  const plots = new Plots();
+  addControls(byId("watch-screen"), video, player, { start, active: () => !root.hidden });
+
+  const url = () => streamURL({ ...context.connection.fields(), kind: "receive" });
+
+  function start() {
+    if (!context.connection.checked()) return;
+    plots.clear();
+    for (const place of root.querySelectorAll(".numbers dd")) show(place.id, "", "–");
+    show("watch-type", "", "–");
+    byId("watch-elsewhere").hidden = true;
+    delete root.dataset.code;
+    player.start(url());
+  }
+
+  player.addEventListener("state", (event) => {
+    const { state: word, words, tone, code } = event.detail;
+    if (code !== undefined) root.dataset.code = String(code);
+    // Stalls come and go; the plots have them, the log need not.
+    const small = word === "buffering" || (word === "playing" && state.state === "buffering" && player.stats.stalls > 0);
+    state.set(word, words, tone, !small);
+    const running = !["idle", "failed"].includes(word) && !(word === "ended" && !byId("watch-again").checked);
+    byId("watch-start").disabled = running;
+    byId("watch-stop").disabled = !running;
+  });
+  player.addEventListener("type", (event) => show("watch-type", event.detail));
+  player.addEventListener("jump", (event) => context.log(`Watch: skipped ${secondsText(event.detail)}.`));
+  player.addEventListener("restart", () => context.log("Watch: the publisher began a new stream."));
+  player.addEventListener("error", (event) => showElsewhere(event.detail.commands));
+  player.addEventListener("stats", (event) => {
+    showNumbers(event.detail);
+    plots.push(event.detail);
+  });
+
+  byId("watch-start").addEventListener("click", start);
+  byId("watch-stop").addEventListener("click", () => player.stop());
+  byId("watch-latency").addEventListener("change", (event) => player.setLatency(event.target.value));
+  byId("watch-again").addEventListener("change", (event) => player.setReconnect(event.target.checked));
+  byId("copy-link").addEventListener("click", () => copy(context, "watch", (link) => link));
+  byId("copy-embed").addEventListener("click", () => copy(context, "embed", embedCode));
+  if (!canPlay) state.set("failed", "This browser has no Media Source Extensions, which watching needs.", "bad");
+
   return {
     start() {
-      if (!byId("watch-start").disabled) startWatching();
+      if (!byId("watch-start").disabled) start();
     },
     // A link to watch plays at once, but only from the server that the page came from.
+    // On the way back from another view what plays goes on.
     arrived(params) {
+      if (LATENCY_NAMES.some(([name]) => name === params.get("latency"))) {
+        byId("watch-latency").value = params.get("latency");
+        player.setLatency(params.get("latency"));
+      }
+      if (params.has("reconnect")) {
+        byId("watch-again").checked = params.get("reconnect") !== "no";
+        player.setReconnect(byId("watch-again").checked);
+      }
       const { host, channel, key } = context.connection.fields();
-      if (params.get("view") === "watch" && channel && key && host === location.host && canPlay) startWatching();
+      if (params.get("view") !== "watch" || !channel || !key || host !== location.host || !canPlay) return;
+      if (!(byId("watch-start").disabled && player.url === url())) start();
     },
   };
 }
 
-function wireWatch() {
-  const video = byId("watch-video");
-  video.muted = true;
-  byId("watch-start").addEventListener("click", startWatching);
-  byId("watch-stop").addEventListener("click", stopWatching);
-  byId("watch-mute").addEventListener("click", () => (video.muted = !video.muted));
-  byId("watch-behind").addEventListener("change", (event) => {
-    if (watching.player) watching.player.maxBehind = Number(event.target.value);
-  });
-  video.addEventListener("volumechange", () => {
-    byId("watch-mute").textContent = video.muted ? "Unmute" : "Mute";
-    byId("watch-mute").setAttribute("aria-pressed", String(video.muted));
-  });
-  video.addEventListener("playing", () => {
-    if (watching.link) watch.set("playing", "Playing.", "good");
-  });
-  video.addEventListener("waiting", () => {
-    if (watching.link && watch.state === "playing") watch.set("buffering", "Waiting for more.", "plain", false);
-  });
-  byId("copy-link").addEventListener("click", copyLink);
-  if (!canPlay) watch.set("failed", "This browser has no Media Source Extensions, which watching needs.", "bad");
+function build(root, line) {
+  root.append(
+    el("div", { class: "card split" },
+      el("div", { class: "screen", id: "watch-screen" }, el("video", { id: "watch-video", playsinline: true, "aria-label": "Stream" })),
+      el("div", { class: "side" },
+        line,
+        el("div", { class: "row" },
+          el("button", { type: "button", class: "button primary", id: "watch-start" }, icon("play"), "Watch"),
+          el("button", { type: "button", class: "button", id: "watch-stop", disabled: true }, icon("stop"), "Stop")),
+        el("div", { class: "elsewhere", id: "watch-elsewhere", hidden: true }),
+        choice("watch-latency", "Delay", LATENCY_NAMES, "normal"),
+        el("label", { class: "check" }, el("input", { type: "checkbox", id: "watch-again", checked: true }), "Connect again, also for the next stream"),
+        el("div", { class: "row" },
+          el("button", { type: "button", class: "button small", id: "copy-link" }, icon("link"), "Copy link"),
+          el("button", { type: "button", class: "button small", id: "copy-embed" }, icon("code"), "Copy embed code")),
+        el("p", { class: "keys" }, key("k"), " play ", key("m"), " sound ", key("f"), " whole screen ", key("l"), " live"))),
+    el("div", { class: "card", role: "group", "aria-labelledby": "watch-figures" },
+      el("div", { class: "card-head" },
+        el("h2", { id: "watch-figures" }, "Now"),
+        el("span", { class: "pill", id: "watch-type" }, "–")),
+      el("div", { class: "plots", id: "watch-plots" }),
+      numbers(["watch-bytes", "Received"], ["watch-packets", "Packets"], ["watch-rate", "Bit rate"], ["watch-size", "Picture"], ["watch-pictures", "Pictures"],
+        ["watch-dropped", "Dropped"], ["watch-ahead", "Buffer"], ["watch-behind", "Behind live"], ["watch-speed", "Speed"],
+        ["watch-held", "Kept"], ["watch-queued", "Queue"], ["watch-stalls", "Stalls"])));
+}
+
+const key = (name) => el("kbd", {}, name);
+
+function showNumbers(stats) {
+  show("watch-bytes", stats.bytes, sizeText(stats.bytes));
+  show("watch-packets", stats.packets, stats.packets.toLocaleString("en"));
+  show("watch-rate", Math.round(stats.bitsPerSecond), rateText(stats.bitsPerSecond));
+  show("watch-ahead", stats.ahead.toFixed(3), secondsText(stats.ahead));
+  show("watch-behind", stats.behind.toFixed(3), secondsText(stats.behind));
+  show("watch-held", stats.held.toFixed(3), secondsText(stats.held));
+  show("watch-queued", stats.queued, sizeText(stats.queued));
+  show("watch-pictures", stats.pictures, stats.pictures.toLocaleString("en"));
+  show("watch-dropped", stats.dropped);
+  show("watch-speed", stats.rate.toFixed(3), `${stats.rate.toFixed(2)} ×`);
+  show("watch-stalls", stats.stalls, stats.stalls ? `${stats.stalls} (${secondsText(stats.stalledSeconds)})` : "none");
+  show("watch-size", `${stats.width}x${stats.height}`, stats.width ? `${stats.width} × ${stats.height}` : "–");
+}
+
+/** The plots of the last two minutes. */
+class Plots {
+  #plots = {};
+  #last; // {dropped, stalledSeconds} as they were
+
+  constructor() {
+    const add = (name, label, format, color, top) => {
+      const canvas = el("canvas", { id: `plot-${name}` });
+      byId("watch-plots").append(canvas);
+      this.#plots[name] = new Plot(canvas, { label, format, color, top, seconds: PLOT_SECONDS });
+    };
+    add("rate", "Bit rate", rateText, "--plot-1", 100_000);
+    add("buffer", "Buffer", secondsText, "--plot-2", 2);
+    add("behind", "Behind live", secondsText, "--plot-4", 2);
+    add("dropped", "Dropped pictures", (count) => String(count), "--plot-3", 4);
+    add("stalls", "Stalled", (seconds) => `${Math.round(seconds * 1000)} ms`, "--plot-5", 0.5);
+  }
+
+  clear() {
+    for (const plot of Object.values(this.#plots)) plot.clear();
+    this.#last = undefined;
+  }
+
+  push(stats) {
+    const since = (name) => Math.max(0, stats[name] - (this.#last?.[name] ?? stats[name]));
+    this.#plots.rate.push(stats.bitsPerSecond);
+    this.#plots.buffer.push(stats.ahead);
+    this.#plots.behind.push(stats.behind);
+    this.#plots.dropped.push(since("dropped"));
+    this.#plots.stalls.push(since("stalledSeconds"));
+    this.#last = stats;
+  }
+}
+
+// showElsewhere shows commands that play the stream in other programs.
+function showElsewhere(commands) {
+  const place = byId("watch-elsewhere");
+  place.hidden = commands.length === 0;
+  if (commands.length) place.replaceChildren(el("p", {}, "It plays with one of these:"), ...commands.map((command) => el("code", { class: "command" }, command)));
+}
+
+const embedCode = (link) => `<iframe src="${link}" width="640" height="360" allow="autoplay; fullscreen; picture-in-picture" referrerpolicy="no-referrer"></iframe>`;
+
+// copy puts a link, or what is made of it, where the user can paste it from.
+async function copy(context, view, make) {
+  const address = context.connection.checked();
+  if (!address) return;
+  const link = context.linkTo(view, address);
+  const what = view === "embed" ? "The code that shows this channel in another page" : "The link to watch this channel";
+  try {
+    await navigator.clipboard.writeText(make(link));
+    context.log(`${what}, with its key, was copied.`, "good");
+  } catch {
+    // Browsers give the clipboard to pages of https and localhost only.
+    context.log(`${what}, with its key: ${make(link)}`);
+  }
 }

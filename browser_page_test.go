@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"ws-stream-server/engine/page"
+)
+
+func (b *browserProcess) testWrongKey(t *testing.T) {
+	s := startServer(t)
+	dialMedia(t, s.addr, "/cam/key/publish", nil)
+	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=wrong&view=watch")
+	w.wait("the refusal in words", `watch.dataset.state === 'failed' && watch.dataset.code === '1008' && text('watch-status').includes('The key was not accepted.') && text('watch-status').includes('Invalid streaming key')`)
+	w.wait("no second try by itself", `!text('log').includes('again')`)
+	w.wait("a way to try again", `!document.getElementById('watch-start').disabled`)
+	w.wantNoErrors()
+}
+
+// A receiver that joins after the cache was cleared has no beginning.
+func (b *browserProcess) testNoBeginning(t *testing.T) {
+	s := startServer(t, "GOP_CACHE_SIZE_MB=0")
+	stream := encodeWhole(t, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus", "-f", "webm", "-live", "1")
+	publisher := dialMedia(t, s.addr, "/cam/key/publish", nil)
+	sendPacket(t, publisher, stream[:6000])
+	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch")
+	w.wait("a connection", `watch.dataset.state === 'waiting'`)
+	// The watcher joins the channel after its handshake, when it likes.
+	for at := 6000; at < len(stream) && w.ask(`watch.dataset.state`) == "waiting"; at += 500 {
+		sendPacket(t, publisher, stream[at:min(at+500, len(stream))])
+	}
+	w.wait("the reason in words", `watch.dataset.state === 'failed' && text('watch-status').includes('beginning of the stream')`)
+	w.wantNoErrors()
+}
+
+func (b *browserProcess) testFields(t *testing.T) {
+	s := startServer(t)
+	for _, path := range []string{"/", "/client/main.js"} {
+		if status, _, header := s.get(path); status != http.StatusOK || header.Get("Content-Security-Policy") != page.ContentSecurityPolicy() || header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: wanted 200 and the page's policy, got %d and %v", path, status, header)
+		}
+	}
+	w := b.open(t, "http://"+s.addr+"/")
+	w.wait("the server's own address", fmt.Sprintf(`document.getElementById('host').value === %q && document.getElementById('scheme').value === 'ws'`, s.addr))
+	w.wait("no problem yet", `document.getElementById('channel-problem').hidden`)
+	w.choose("channel", "not allowed")
+	w.click("watch-start")
+	w.wait("both problems", `text('channel-problem').includes('only letters') && text('key-problem') === 'Key is missing.' && watch.dataset.state === 'idle'`)
+	w.choose("channel", "cam")
+	w.choose("key", "k_-1")
+	w.wait("no problem", `document.getElementById('channel-problem').hidden && document.getElementById('key-problem').hidden`)
+	w.click("watch-start")
+	w.wait("a connection", `watch.dataset.state === 'waiting'`)
+	w.click("watch-stop")
+	w.wait("a stop", `watch.dataset.state === 'idle' && text('watch-status') === 'Stopped.'`)
+	w.choose("host", "127.0.0.1:1/x")
+	w.click("watch-start")
+	w.wait("a problem with the host", `!document.getElementById('host-problem').hidden`)
+	w.wait("the theme to be chosen", `(document.getElementById('theme').click(), document.documentElement.dataset.theme === 'dark' && localStorage.theme === 'dark')`)
+	w.wait("the system's theme again", `(document.getElementById('theme').click(), document.documentElement.dataset.theme === undefined)`)
+	if leak := w.ask(`String(location.search + document.cookie + localStorage.length)`); leak != "0" {
+		t.Errorf("the page keeps something outside the fragment: %q", leak)
+	}
+	w.wantNoErrors()
+}
+
+// What a browser says of a page's origin decides, also of the server's own page.
+func (b *browserProcess) testOrigins(t *testing.T) {
+	home := startServer(t)
+	w := b.open(t, "http://"+home.addr+"/#channel=cam&key=key&reconnect=no")
+	for _, c := range []struct{ allowed, state string }{
+		{"http://" + home.addr, "waiting"}, {"https://" + home.addr, "failed"}, {"http://example.org", "failed"},
+	} {
+		s := startServer(t, "ALLOWED_ORIGINS="+c.allowed)
+		w.choose("host", s.addr)
+		w.click("watch-start")
+		w.wait("the state "+c.state, `watch.dataset.state === '`+c.state+`'`)
+		if c.state == "waiting" {
+			w.click("watch-stop")
+			w.wait("a stop", `watch.dataset.state === 'idle'`)
+		} else if !strings.Contains(s.logs(), "status=403") {
+			t.Errorf("%s: wanted a 403 in the log, got:\n%s", c.allowed, s.logs())
+		}
+	}
+}
+
+// A stream larger than the browser's own buffer, sent much faster than it plays:
+// the player makes room, waits or skips, and never gives up.
+func TestBrowserWithSmallBuffer(t *testing.T) {
+	needTools(t, "chromium", "ffmpeg", "ffprobe")
+	const seconds = 40
+	stream := encodeSeconds(t, seconds, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "1500k", "-minrate", "1500k", "-maxrate", "1500k",
+		"-c:a", "libopus", "-f", "webm", "-live", "1", "-cluster_time_limit", "500")
+	if len(stream) < 2<<20 {
+		t.Fatalf("the stream is only %d bytes, too small for this test", len(stream))
+	}
+	b := startBrowser(t, chromedp.Flag("mse-video-buffer-size-limit-mb", "1"))
+	s := startServer(t, "GOP_CACHE_SIZE_MB=64")
+	publisher := dialMedia(t, s.addr, "/cam/key/publish", nil)
+	sendPieces(t, publisher, stream, 20_000)
+
+	live := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&reconnect=no")
+	live.wait("the live edge", fmt.Sprintf(`number('watch-bytes') === %d && number('watch-queued') === 0 && video.currentTime > %d && number('watch-held') < 36`, len(stream), seconds-8))
+	all := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&latency=all&reconnect=no")
+	all.wait("a full buffer", fmt.Sprintf(`watch.dataset.state === 'playing' && number('watch-bytes') === %d && number('watch-queued') > 0`, len(stream)))
+	all.wait("a faster clock", `(video.playbackRate = 8) === 8`)
+	endPublisher(t, publisher)
+	for _, w := range []*window{live, all} {
+		w.wait("the whole stream played to its end", fmt.Sprintf(`video.ended && video.currentTime > %d - 0.5 && watch.dataset.state === 'ended'`, seconds))
+		w.wantNoErrors()
+	}
+	// One of them skipped, the other did not.
+	live.wait("a jump", `text('log').includes('skipped')`)
+	all.wait("no jump", `!text('log').includes('skipped')`)
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// closer is a server that closes its receivers with one code after another, and then
+// says that the key is wrong.
+type closer struct {
+	*httptest.Server
+	t      *testing.T
+	stream []byte
+	codes  []websocket.StatusCode
+
+	serving sync.WaitGroup
+	calls   atomic.Int32
+}
+
+func startCloser(t *testing.T, stream []byte, codes ...websocket.StatusCode) *closer {
+	t.Helper()
+	c := &closer{t: t, stream: stream, codes: codes}
+	c.Server = httptest.NewServer(http.HandlerFunc(c.receive))
+	t.Cleanup(func() {
+		c.Close()
+		c.serving.Wait() // upgraded connections are none that Close knows
+	})
+	return c
+}
+
+func (c *closer) receive(w http.ResponseWriter, r *http.Request) {
+	c.serving.Add(1)
+	defer c.serving.Done()
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		c.t.Errorf("cannot accept: %v", err)
+		return
+	}
+	defer func() { _ = conn.CloseNow() }()
+	call := int(c.calls.Add(1)) - 1
+	if call >= len(c.codes) {
+		_ = conn.Write(r.Context(), websocket.MessageText, []byte("ERROR: Invalid streaming key"))
+		_ = conn.Close(websocket.StatusPolicyViolation, "invalid streaming key")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), mediaPatience)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, []byte("h")); err != nil {
+		c.t.Errorf("cannot send h: %v", err)
+	}
+	if _, answer, err := conn.Read(ctx); err != nil || string(answer) != "h" {
+		c.t.Errorf("wanted h for an answer, got %q, %v", answer, err)
+	}
+	if err := conn.Write(ctx, websocket.MessageBinary, c.stream); err != nil {
+		c.t.Errorf("cannot send the stream: %v", err)
+	}
+	_ = conn.Close(c.codes[call], "")
+}
+
+// The player comes back after what may pass, and not after what does not.
+func (b *browserProcess) testCloseCodes(t *testing.T) {
+	s := startServer(t)
+	c := startCloser(t, encodeSeconds(t, 1, webmArgs...), 4008, websocket.StatusTryAgainLater, websocket.StatusNormalClosure)
+	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&host="+c.Listener.Addr().String())
+	w.wait("no connection to another server by a link alone", `watch.dataset.state === 'idle'`)
+	w.click("watch-start")
+	w.wait("the last word", `watch.dataset.state === 'failed' && watch.dataset.code === '1008' && text('watch-status').includes('The key was not accepted.')`)
+	for _, words := range []string{
+		"too slow: the network or this machine cannot keep up with the stream. Connecting again …",
+		"The server is too busy. Try again later. Connecting again in ",
+		"The stream ended. Waiting for the next one.",
+	} {
+		w.wait("the words "+words, `text('log').includes(`+fmt.Sprintf("%q", words)+`)`)
+	}
+	if calls := c.calls.Load(); calls != 4 {
+		t.Errorf("wanted four connections, got %d", calls)
+	}
+	w.wantHosts(s.addr, c.Listener.Addr().String())
+}
+
+// The decisions of the player, without a video.
+func (b *browserProcess) testModules(t *testing.T) {
+	s := startServer(t)
+	w := b.open(t, "http://"+s.addr+"/")
+	run := func(what, script string) {
+		t.Helper()
+		if wrong := w.ask(`(async () => {` + script + `})().then(JSON.stringify, String)`); wrong != "[]" {
+			t.Errorf("%s, wrong are: %s", what, wrong)
+		}
+	}
+	run("when to come back", `
+		const { retryDelay } = await import('/client/link.js');
+		const opened = true, retry = true;
+		return [
+			[{ code: 1008, retry: false, opened }, 0, undefined], [{ code: 4000, retry: false, opened }, 0, undefined],
+			[{ code: 4008, retry, opened }, 0, 0], [{ code: 4008, retry, opened }, 1, 2000],
+			[{ code: 1000, retry, opened }, 0, 600], [{ code: 1001, retry, opened }, 0, 1000], [{ code: 1013, retry, opened }, 2, 4000],
+			[{ code: 1006, retry, opened: false }, 9, 15000],
+		].filter(([close, attempt, want]) => retryDelay(close, attempt, () => 0.5) !== want);`)
+	run("how to stay near the live edge", `
+		const { chase } = await import('/client/chase.js');
+		const near = (a, b) => a === b || Math.abs(a - b) < 1e-9;
+		return [
+			[{ behind: 1.5, rate: 1 }, 1, undefined], [{ behind: 1.7, rate: 1 }, 1, undefined],
+			[{ behind: 2.5, rate: 1 }, 1.05, undefined], [{ behind: 1.6, rate: 1.05 }, 1.023, undefined], [{ behind: 1.4, rate: 1.05 }, 1, undefined],
+			[{ behind: 7.9, rate: 1 }, 1.08, undefined], [{ behind: 8.1, rate: 1.08 }, 1, 1.5],
+			[{ behind: 90, rate: 1, target: 0, far: 0 }, 1, undefined],
+		].filter(([state, rate, jump]) => {
+			const got = chase({ target: 1.5, far: 8, ...state });
+			return !near(got.rate, rate) || got.jump !== jump;
+		});`)
+	for name, encode := range map[string][]string{"webm": webmArgs, "mp4": mp4Args} {
+		stream := base64.StdEncoding.EncodeToString(encodeSeconds(t, 1, encode...))
+		run("where a stream of "+name+" begins anew", `
+			const { Splitter } = await import('/client/splitter.js');
+			const one = Uint8Array.from(atob('`+stream+`'), (c) => c.charCodeAt(0));
+			const two = new Uint8Array([...one, ...one]);
+			const wrong = [];
+			for (const step of [1, 7, 1000, one.length - 1, two.length]) {
+				const splitter = new Splitter();
+				const out = [], begins = [];
+				for (let at = 0; at < two.length; at += step) {
+					for (const piece of splitter.push(two.slice(at, at + step))) {
+						if (piece.begins) begins.push(out.length);
+						for (const byte of piece.bytes) out.push(byte);
+					}
+				}
+				if (String(begins) !== '0,' + one.length || out.length !== two.length || !out.every((byte, i) => byte === two[i])) wrong.push([step, begins, out.length]);
+			}
+			return wrong;`)
+	}
+	run("what codecs are called", `
+		const { sniff } = await import('/client/media.js');
+		const box = (type, ...parts) => { const body = parts.flat(); const size = body.length + 8;
+			return [size >>> 24, size >>> 16 & 255, size >>> 8 & 255, size & 255, ...[...type].map((c) => c.charCodeAt(0)), ...body]; };
+		const movie = (entry) => new Uint8Array([...box('ftyp', [0, 0, 0, 0]), ...box('moov', box('trak', box('mdia', box('minf', box('stbl', box('stsd', [0, 0, 0, 0, 0, 0, 0, 1], entry))))))]);
+		const zeros = (n) => new Array(n).fill(0);
+		const video = (type, config, bytes) => movie(box(type, zeros(78), box(config, bytes)));
+		const sound = (...descriptors) => movie(box('mp4a', zeros(28), box('esds', zeros(4), ...descriptors)));
+		return [
+			[video('avc1', 'avcC', [1, 0x64, 0, 0x1f]), 'video/mp4;codecs="avc1.64001f"'],
+			// The example of ISO/IEC 14496-15, annex E: Main profile at level 3.1.
+			[video('hev1', 'hvcC', [1, 1, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93, ...zeros(10)]), 'video/mp4;codecs="hev1.1.6.L93.B0"'],
+			[video('hvc1', 'hvcC', [1, 0x22, 0x20, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 150, ...zeros(10)]), 'video/mp4;codecs="hvc1.2.4.H150.90"'],
+			[video('av01', 'av1C', [0x81, 0x04, 0x0c, 0]), 'video/mp4;codecs="av01.0.04M.08"'],
+			[video('vp09', 'vpcC', [1, 0, 0, 0, 0, 21, 0x82]), 'video/mp4;codecs="vp09.00.21.08"'],
+			[sound([3, 0x80, 0x80, 0x80, 25, 0, 1, 0, 4, 17, 0x40, ...zeros(12), 5, 2, 0x12, 0x10]), 'audio/mp4;codecs="mp4a.40.2"'],
+			[sound([3, 25, 0, 1, 0, 4, 17, 0x40, ...zeros(12), 5, 2, 0x2b, 0x11]), 'audio/mp4;codecs="mp4a.40.5"'],
+			[sound([3, 21, 0, 1, 0, 4, 13, 0x6b, ...zeros(12)]), 'audio/mp4;codecs="mp4a.6b"'],
+		].map(([bytes, want]) => [sniff(bytes)?.mime, want]).filter(([got, want]) => got !== want);`)
+	w.wantNoErrors()
+}
+
+// A page of another origin shows the player in an iframe, and imports it as a module.
+func (b *browserProcess) testEmbed(t *testing.T) {
+	s := startServer(t)
+	sendPieces(t, dialMedia(t, s.addr, "/cam/key/publish", nil), encodeSeconds(t, 3, webmArgs...), 3000)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><body>
+			<iframe src="http://%[1]s/embed#channel=cam&key=key" allow="autoplay; fullscreen" width="640" height="360"></iframe>
+			<video id="v" muted playsinline></video>
+			<script type="module">
+				import { Player } from "http://%[1]s/client/player.js";
+				const { dataset } = document.body;
+				addEventListener("message", (event) => { if (event.origin === "http://%[1]s" && event.data.state === "playing") dataset.framed = "true"; });
+				const player = new Player(document.getElementById("v"), { url: "ws://%[1]s/cam/key/receive", latency: "low" });
+				player.addEventListener("state", (event) => { dataset.imported = event.detail.state; });
+				player.addEventListener("stats", (event) => { dataset.bytes = event.detail.bytes; });
+				player.start();
+				window.player = player;
+				dataset.ready = "true";
+			</script>`, s.addr)
+	}))
+	t.Cleanup(other.Close)
+	w := b.open(t, other.URL)
+	w.wait("the frame to play", `document.body.dataset.framed === 'true'`)
+	w.wait("the module to play", `document.getElementById('v').currentTime > 0.5 && Number(document.body.dataset.bytes) > 1000`)
+	w.wait("an empty video after the end", `(player.destroy(), !document.getElementById('v').hasAttribute('src'))`)
+	w.wantHosts(s.addr, strings.TrimPrefix(other.URL, "http://"))
+	w.wantNoErrors()
+
+	// The page itself, where things are clicked, may not be framed.
+	for path, want := range map[string]string{"/embed": "frame-ancestors *", "/": "frame-ancestors 'none'"} {
+		if _, _, header := s.get(path); !strings.Contains(header.Get("Content-Security-Policy"), want) {
+			t.Errorf("%s: wanted %s, got %q", path, want, header.Get("Content-Security-Policy"))
+		}
+	}
+	incomplete := b.open(t, "http://"+s.addr+"/embed#channel=cam")
+	incomplete.wait("what is missing", `document.body.dataset.state === 'failed' && text('state').includes('Key is missing.') && document.querySelector('.note').offsetParent !== null`)
+	incomplete.wantNoErrors()
+}
