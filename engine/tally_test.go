@@ -134,3 +134,59 @@ func TestTheHistogramAndTheSlowest(t *testing.T) {
 		}
 	}
 }
+
+// How long ago the packet came that a slow receiver has lost is known to the end, also
+// when it had not begun that packet.
+func TestLagOfAReceiverThatWasOverrun(t *testing.T) {
+	srv := newServer(t, Config{ReceiverLagMB: 1, MaxMessageMB: 1})
+	srv.drainers = []*drainer{newDrainer()}
+	ch := &Channel{srv: srv, name: "cam"}
+	ch.ring = ring.New(ring.Config{Lag: 64 << 10, Lowest: ch.lowest})
+	s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
+	s.ch = ch
+	ch.admit(s)
+	g := (*ch.groups.Load())[0]
+	g.pass(srv.now()) // its socket is not free: it has a place, and gets nothing
+	ch.since = srv.now() - int64(5*time.Second)
+	const packets, size = 10, 32 << 10
+	for range packets {
+		ch.ring.Reserve(size)
+		ch.ring.Commit(1000)
+	}
+	g.pass(srv.now())
+	g.passing.Lock()
+	g.observe()
+	g.passing.Unlock()
+	srv.closing.remove(s)
+	if y := &s.tally; s.reason() != slowReceiver || y.lag < 4000 || y.lagPackets != packets || y.lagBytes != packets*size {
+		t.Errorf("%v: the lag is %d ms, %d packets, %d bytes; wanted 4 s, %d, %d", s.reason(), y.lag, y.lagPackets, y.lagBytes, packets, packets*size)
+	}
+}
+
+// adding is a task that adds another one.
+type adding struct {
+	d    *drainer
+	next task
+	ran  *int
+}
+
+func (a adding) run() {
+	*a.ran++
+	if a.next != nil {
+		a.d.add(a.next)
+	}
+}
+
+// A drainer that is stopped does what is queued, and what that adds.
+func TestADrainerThatStopsIsDone(t *testing.T) {
+	stop := make(chan struct{})
+	close(stop)
+	for range 20 {
+		d, ran := newDrainer(), 0
+		d.add(adding{d, adding{d, nil, &ran}, &ran})
+		d.run(stop)
+		if ran != 2 {
+			t.Fatalf("%d of 2 tasks were run", ran)
+		}
+	}
+}
