@@ -19,77 +19,12 @@ import (
 	"github.com/chromedp/cdproto/network"
 	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
-	"github.com/coder/websocket"
 )
 
-// The test client in a real browser: it publishes with MediaRecorder and watches
-// with Media Source Extensions, and it says in words what went wrong. The page is
+// The test client in a real browser: what the tests of its views share. The page is
 // driven as a user drives it, and judged by what it shows.
 //
 // With WS_SCREENSHOTS=dir the pictures that are taken on the way are kept there.
-func TestBrowser(t *testing.T) {
-	needTools(t, "chromium", "ffmpeg", "ffprobe")
-	b := startBrowser(t)
-	t.Run("pattern is published in one window and watched in others", b.testPattern)
-	t.Run("camera is published", b.testCamera)
-	t.Run("refused handshake is told in words", b.testRefused)
-}
-
-func (b *browserProcess) testPattern(t *testing.T) {
-	s := startServer(t, "GOP_CACHE_SIZE_MB=16")
-	early := startReceiver(t, s.addr, "/cam/key/receive", nil)
-
-	publisher := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=publish")
-	publisher.choose("publish-size", "320x180")
-	publisher.choose("publish-fps", "15")
-	publisher.click("publish-start")
-	publisher.wait("on air", `publish.dataset.state === 'live' && number('publish-packets') >= 5`)
-
-	watcher := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&reconnect=no")
-	watcher.wantPlaying(320, 180)
-	late := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&reconnect=no")
-	late.wantPlaying(320, 180)
-	for _, w := range []*window{watcher, late} {
-		w.wait("the type", `text('watch-type') === 'video/webm;codecs="opus,vp8"' || text('watch-type') === 'video/webm;codecs="vp8,opus"'`)
-		w.wait("closeness to the live edge", `number('watch-ahead') < 7`)
-	}
-	publisher.pictures("publish")
-	watcher.pictures("watch")
-
-	publisher.click("publish-stop")
-	publisher.wait("a stopped publisher", `publish.dataset.state === 'idle'`)
-	for _, w := range []*window{watcher, late} {
-		w.wait("the end in words", `watch.dataset.state === 'ended' && watch.dataset.code === '1000' && text('watch-status') === 'The stream ended.'`)
-	}
-
-	// What the recorder of the browser made can be decoded from what a receiver got.
-	packets := early.wantClose(t, websocket.StatusNormalClosure)
-	wantRecording(t, packets, 320, "vp8", "opus")
-	// And the watcher got neither more nor less than that receiver.
-	want := fmt.Sprintf(`number('watch-packets') === %d && number('watch-bytes') === %d`, len(packets), len(bytes.Join(packets, nil)))
-	watcher.wait("all packets", want)
-	late.wait("all packets", want)
-	for _, w := range []*window{publisher, watcher, late} {
-		w.wantNoErrors()
-	}
-}
-
-func (b *browserProcess) testCamera(t *testing.T) {
-	s := startServer(t)
-	early := startReceiver(t, s.addr, "/cam/key/receive", nil)
-	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=publish")
-	w.choose("publish-source", "camera")
-	w.choose("publish-size", "320x180")
-	w.choose("publish-fps", "15")
-	w.choose("publish-format", "video/webm;codecs=vp9,opus")
-	w.choose("publish-timeslice", "250")
-	w.click("publish-start")
-	w.wait("two seconds on air", `publish.dataset.state === 'live' && number('publish-packets') >= 8`)
-	w.click("publish-stop")
-	w.wait("a stopped publisher", `publish.dataset.state === 'idle'`)
-	wantRecording(t, early.wantClose(t, websocket.StatusNormalClosure), 0, "vp9", "opus")
-	w.wantNoErrors()
-}
 
 // wantRecording decodes what a browser published: at least a second of it. Width 0
 // is any.
@@ -132,14 +67,6 @@ func encodeSeconds(t *testing.T, seconds int, encode ...string) []byte {
 	}
 	encoded.Store(key, out.Bytes())
 	return out.Bytes()
-}
-
-func (b *browserProcess) testRefused(t *testing.T) {
-	s := startServer(t)
-	dialMedia(t, s.addr, "/cam/key/publish", nil)
-	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=publish")
-	w.click("publish-start")
-	w.wait("the refusal in words", `publish.dataset.state === 'failed' && text('publish-status').includes('already has a publisher')`)
 }
 
 // The browser.
@@ -309,6 +236,8 @@ func (w *window) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 const names = `
 const watch = document.getElementById('watch'), publish = document.getElementById('publish');
 const video = document.getElementById('watch-video');
+const status = document.getElementById('status');
+const cell = (table, row, name) => document.querySelector('#' + table + ' tr[data-key="' + row + '"] td[data-name="' + name + '"]')?.textContent;
 const text = (id) => document.getElementById(id).textContent;
 const number = (id) => Number(document.getElementById(id).dataset.value ?? NaN);
 `

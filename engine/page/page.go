@@ -48,13 +48,19 @@ var files = map[string]struct{ name, contentType string }{
 	"/client/splitter.js": {"splitter.js", javaScript},
 
 	// Publish.
+	"/client/publish.css":  {"publish.css", css},
 	"/client/publish.js":   {"publish.js", javaScript},
 	"/client/publisher.js": {"publisher.js", javaScript},
-	"/client/pattern.js":   {"pattern.js", javaScript},
+	"/client/formats.js":   {"formats.js", javaScript},
+	"/client/frame.js":     {"frame.js", javaScript},
+	"/client/sources.js":   {"sources.js", javaScript},
+	"/client/clock.js":     {"clock.js", javaScript},
 
 	// Status.
 	"/client/status.js": {"status.js", javaScript},
-	"/client/plot.js":   {"plot.js", javaScript},
+
+	// Both, and Watch.
+	"/client/plot.js": {"plot.js", javaScript},
 }
 
 // embedPath is the player on a page of its own, the only one that may be framed.

@@ -32,11 +32,11 @@ export function streamURL({ scheme, host, channel, key, kind }) {
 
 /**
  * Opens the connection of one kind to a checked address. Throws an error whose message
- * is meant for people when the browser will not even try.
+ * is meant for people when the browser will not even try. frame: see Link.
  */
-export function connect(address, kind, Socket) {
+export function connect(address, kind, frame) {
   try {
-    return new Link(streamURL({ ...address, kind }), kind, Socket);
+    return new Link(streamURL({ ...address, kind }), kind, frame);
   } catch (error) {
     const mixed = location.protocol === "https:" && address.scheme === "ws";
     throw new Error(mixed ? "A page that was loaded over https may only use wss://." : `The browser refuses the address: ${error.message}.`);
@@ -112,15 +112,23 @@ export class Link extends EventTarget {
   #timer = 0;
   #sentBeat = 0;
   #heard = 0;
+  #frame; // the window that the socket lives in, if it has one of its own
 
   /**
    * Throws when the browser will not even try, for instance ws: from an https: page.
-   * Socket is the WebSocket of the window that the connection shall belong to.
+   * frame, an iframe that becomes the link's own, makes cut possible.
    */
-  constructor(url, kind, Socket = WebSocket) {
+  constructor(url, kind, frame) {
     super();
     this.#kind = kind;
-    this.#socket = new Socket(url);
+    this.#frame = frame;
+    const { WebSocket } = frame?.contentWindow ?? globalThis;
+    try {
+      this.#socket = new WebSocket(url);
+    } catch (error) {
+      frame?.remove();
+      throw error;
+    }
     this.#socket.binaryType = "arraybuffer";
     this.#socket.addEventListener("open", () => this.#open());
     this.#socket.addEventListener("message", (event) => this.#message(event.data));
@@ -146,6 +154,14 @@ export class Link extends EventTarget {
   close() {
     this.#asked = true;
     this.#socket.close(1000);
+  }
+
+  /** Ends the connection at once. What waits for the network is dropped, if the link has a frame. */
+  cut() {
+    this.#asked = true;
+    this.#frame?.remove();
+    this.#socket.close();
+    this.#finish(1006, "");
   }
 
   #open() {
@@ -188,6 +204,7 @@ export class Link extends EventTarget {
     if (this.#done) return;
     this.#done = true;
     clearInterval(this.#timer);
+    this.#frame?.remove();
     let { words, retry } = closeWords(code, reason, this.#fault);
     if (!this.#opened) {
       words = REFUSED[this.#kind === "publish" ? "publish" : "receive"];

@@ -5,7 +5,7 @@
 const PAD = 2; // CSS pixels at the edges, so that a line at the top is not cut
 const FONT_SIZE = 12;
 const ROW = 18; // one row of text
-const NICE = [1, 2, 2.5, 5, 10];
+const NICE = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
 
 /** The smallest "round" number that is not below value. */
 export function niceCeiling(value) {
@@ -67,6 +67,12 @@ export class Plot {
   clear() {
     this.#points = [];
     this.#describe();
+    this.#later();
+  }
+
+  /** The value with a line of its own, undefined for none. */
+  set limit(limit) {
+    this.#options.limit = limit;
     this.#later();
   }
 
