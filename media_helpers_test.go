@@ -314,6 +314,12 @@ func runProbe(t *testing.T, stream []byte, args ...string) (info mediaInfo, comp
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("ffprobe cannot read the stream of %d bytes: %v; it says: %s", len(stream), err, &errs)
 	}
+	return readProbe(t, out.Bytes()), strings.TrimSpace(errs.String())
+}
+
+// readProbe reads what ffprobe writes about streams.
+func readProbe(t *testing.T, out []byte) (info mediaInfo) {
+	t.Helper()
 	var found struct {
 		Streams []struct {
 			Codec  string `json:"codec_name"`
@@ -321,15 +327,15 @@ func runProbe(t *testing.T, stream []byte, args ...string) (info mediaInfo, comp
 			Frames string `json:"nb_read_frames"`
 		} `json:"streams"`
 	}
-	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
-		t.Fatalf("cannot understand ffprobe: %v\n%s", err, &out)
+	if err := json.Unmarshal(out, &found); err != nil {
+		t.Fatalf("cannot understand ffprobe: %v\n%s", err, out)
 	}
 	info.codecs = map[string]int{}
 	for _, s := range found.Streams {
 		info.codecs[s.Codec], _ = strconv.Atoi(s.Frames)
 		info.width = max(info.width, s.Width)
 	}
-	return info, strings.TrimSpace(errs.String())
+	return info
 }
 
 // sendPacket publishes one packet.
