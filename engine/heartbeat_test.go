@@ -35,7 +35,7 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			at := func(s int) int64 { return int64(s) * int64(time.Second) }
-			s := &session{kind: c.kind, ch: &Channel{}, took: at(c.took)}
+			s := &session{kind: c.kind, srv: &Server{}, ch: &Channel{}, took: at(c.took)}
 			s.life.Store(at(c.life))
 			s.progress.Store(at(c.progress))
 			s.ch.over.Store(at(c.ended))
@@ -117,7 +117,7 @@ func TestNoteTaken(t *testing.T) {
 // A receiver that is always behind lives as long as it takes something, also where the
 // system does not tell what it has acknowledged.
 func TestBehindWithoutNewsOfAcknowledgements(t *testing.T) {
-	s := &session{kind: receive, ch: &Channel{}}
+	s := &session{kind: receive, srv: &Server{}, ch: &Channel{}}
 	now, held := int64(0), int64(100*mib)
 	for range 5 * int(lifeTimeout/(rosterShards*sweepEvery)) {
 		now += int64(rosterShards * sweepEvery)
