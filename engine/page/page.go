@@ -57,7 +57,10 @@ var files = map[string]struct{ name, contentType string }{
 	"/client/clock.js":     {"clock.js", javaScript},
 
 	// Status.
-	"/client/status.js": {"status.js", javaScript},
+	"/client/status.css": {"status.css", css},
+	"/client/status.js":  {"status.js", javaScript},
+	"/client/api.js":     {"api.js", javaScript},
+	"/client/table.js":   {"table.js", javaScript},
 
 	// Both, and Watch.
 	"/client/plot.js": {"plot.js", javaScript},
