@@ -103,6 +103,7 @@ export function addControls(screen, video, player, { start, active = () => true 
     note.hidden = !refused && ["playing", "paused", "idle", "blocked"].includes(state);
     note.dataset.busy = String(["connecting", "waiting", "buffering", "retrying"].includes(state));
     screen.dataset.sound = String(mime.startsWith("audio/"));
+    if (!running()) live.dataset.near = "false";
   }
   player.addEventListener("state", (event) => {
     refused = false;

@@ -273,7 +273,7 @@ export class Player extends EventTarget {
     this.#link = undefined;
     link?.close();
     const commands = other === undefined ? [] : elsewhere(this.#url, other);
-    this.#set("failed", commands.length ? `${problem} Other players do, see the commands.` : problem, "bad");
+    this.#set("failed", commands.length ? `${problem} Other players do.` : problem, "bad");
     this.#emit("error", { words: problem, commands });
   }
 
