@@ -16,6 +16,10 @@ const (
 	// beatEvery is after how many looks a session gets a heartbeat: every 20 s.
 	beatEvery = int(20 * time.Second / (rosterShards * sweepEvery))
 
+	// mostPostponed is how many looks a publisher's heartbeat waits at most for what it
+	// sent to be read: 30 s, after the 20 s between two. Clients give up after 60 s.
+	mostPostponed = 6
+
 	// lifeTimeout is how long a client may show no life.
 	lifeTimeout = 60 * time.Second
 )
@@ -174,17 +178,17 @@ func (s *session) look(now int64) {
 }
 
 // unheard reports whether a publisher's heartbeat has to wait until what it sent is
-// read. It may be gone, and its kernel would answer whatever is written to it with a
-// reset, which destroys what is unread, here and there. A poller that comes round to
-// it reads that in a moment; a publisher that sends faster than it is read is seldom
-// heard to the end, so one round of looks is all that its heartbeat waits. Called by
-// the sweep.
+// read. It may be gone, with megabytes that its kernel still has and ours has no room
+// for; whatever is written to it would be answered with a reset, which destroys those. A
+// poller that comes round to it reads on; a publisher that sends faster than it is read
+// is seldom heard to the end, so mostPostponed looks are all that its heartbeat waits.
+// Called by the sweep.
 func (s *session) unheard(now int64) bool {
 	if s.kind != publish || !s.handed.Load() || unread(s.conn) == 0 {
 		return false
 	}
 	late := now-s.life.Load() >= int64(rosterShards*sweepEvery)
-	return late || int(s.postponed) < beatEvery
+	return late || int(s.postponed) < mostPostponed
 }
 
 // noteProgress asks the kernel whether a client takes what is written to it. nbio

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -136,6 +138,61 @@ func TestWhatACutLeavesInTheKernel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a publisher has sent and its system has handed over is published, also when a
+// reset follows, and the server writes to it before it has read all.
+func TestAWriteAfterAResetLosesNothing(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			s := newTestServer(t, withTLS(t))
+			dial := s.dial
+			if secure {
+				dial = s.dialTLS
+			}
+			rec := s.receive("cam", "key")
+			pub := dial("/cam/key/publish")
+			ps := s.session(pub)
+			pub.Sync()
+			ps.in.mu.Lock() // the poller is to be behind
+			goOn := sync.OnceFunc(ps.in.mu.Unlock)
+			defer goOn()
+			const n, size = 20, 2000
+			delivered := func() bool { return unacknowledged(t, pub) == 0 }
+			pub.Send(wstest.Binary, numbered(0, size))
+			eventually(t, "the first packet is here", delivered)
+			eventually(t, "the poller has read it, and waits", func() bool { return unread(ps.conn) == 0 })
+			for i := 1; i < n; i++ {
+				pub.Send(wstest.Binary, numbered(i, size))
+			}
+			eventually(t, "its system has handed everything over", delivered)
+			pub.Reset()
+			eventually(t, "the reset is here", func() bool { return leftUnread(ps.conn) })
+			ps.raise(sendBeat)
+			closed, _ := ps.conn.IsClosed()
+			goOn()
+			if closed {
+				t.Error("the connection is closed before it is read")
+			}
+			for i := range n {
+				rec.WantPacket(numbered(i, size))
+			}
+			rec.WantClose(1000)
+		})
+	}
+}
+
+// unacknowledged is how many bytes a client's system holds for the server.
+func unacknowledged(t *testing.T, c *wstest.Conn) (n int) {
+	t.Helper()
+	raw, err := c.TCP().SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	return n
 }
 
 // pendingError is what has happened to a client's connection and no read has told.

@@ -173,7 +173,10 @@ func (s *session) push(b []byte, keep int) (used int) {
 	if used == len(b) {
 		return used
 	}
-	// Slow path: the socket is full.
+	// Slow path: the socket is full, or the connection is broken.
+	if used == 0 && s.kind == publish && leftUnread(s.conn) {
+		return len(b) // nbio would close at once: the poller reads to the end, and then does
+	}
 	rest := b[used:min(used+keep, len(b))]
 	s.unsent.Store(int64(len(rest)))
 	s.srv.budget.add(int64(len(rest)))

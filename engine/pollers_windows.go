@@ -57,6 +57,9 @@ func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 // unread is not known here: a heartbeat may go to a publisher that is gone.
 func unread(*nbio.Conn) int64 { return 0 }
 
+// leftUnread is not known here: what a publisher sent before a reset may be lost.
+func leftUnread(*nbio.Conn) bool { return false }
+
 // unreadBy is not known here.
 func unreadBy(net.Conn) int { return 0 }
 

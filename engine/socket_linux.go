@@ -11,7 +11,7 @@ import (
 
 // hungUp reports whether the client has shut down its sending side: all it will
 // ever send has arrived then. nbio closes such a connection as soon as the event is
-// handled, whatever is unread. Called on the poller.
+// handled, whatever is unread. Any goroutine.
 func hungUp(c *nbio.Conn) (yes bool) {
 	whileOpen(c, func(fd int) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, 0)
@@ -19,6 +19,10 @@ func hungUp(c *nbio.Conn) (yes bool) {
 	})
 	return yes
 }
+
+// leftUnread reports whether the client has shut down its sending side, or was reset, and
+// bytes of it wait to be read: neither takes them away here. Any goroutine.
+func leftUnread(c *nbio.Conn) bool { return unread(c) > 0 && hungUp(c) }
 
 // boundUnsent bounds what the kernel takes for a client and has not sent yet, in
 // bytes: it takes no more once there is that much, and tells that there is room when

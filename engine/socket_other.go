@@ -12,6 +12,9 @@ import (
 // hungUp is not needed: with kqueue nbio closes nothing that is unread.
 func hungUp(*nbio.Conn) bool { return false }
 
+// leftUnread is not known here: what a publisher sent before a reset may be lost.
+func leftUnread(*nbio.Conn) bool { return false }
+
 // boundUnsent does nothing: elsewhere no option bounds what a write takes and leaves
 // the window alone.
 func boundUnsent(*nbio.Conn, int) {}
