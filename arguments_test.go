@@ -136,7 +136,7 @@ func TestHealthOfSomebodyElse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer ln.Close()
+			defer func() { _ = ln.Close() }()
 			go func() {
 				for {
 					c, err := ln.Accept()

@@ -137,7 +137,7 @@ func TestNotReadyBeforeItListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	address := filepath.Join(shortTemp(t), "notify")
 	m := newServiceManager(t, address)
