@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -224,8 +225,14 @@ func TestDotEnvFile(t *testing.T) {
 	}
 	wantsOneLine(t, runServer(t, ".env:MAX_MESSAGE_MB=nonsense"), "MAX_MESSAGE_MB", "nonsense")
 	wantsOneLine(t, runServer(t, ".env:MAX_MESSAGE_MB=1", "MAX_MESSAGE_MB=nonsense"), "MAX_MESSAGE_MB", "nonsense")
-	if e := runServer(t, ".env:this is no setting"); e.code != 2 || len(lines(e.out)) != 1 || !strings.Contains(e.out, ".env") {
-		t.Errorf("broken .env: wanted exit code 2 and one line that names it, got %d:\n%s", e.code, e.out)
+	doubled := []string{".env:A0=xx"} // 2 to the power of 60 bytes, once replaced
+	for i := range 60 {
+		doubled = append(doubled, fmt.Sprintf(".env:A%d=$A%d$A%d", i+1, i, i))
+	}
+	for name, bad := range map[string][]string{"broken": {".env:this is no setting"}, "growing": doubled} {
+		if e := runServer(t, bad...); e.code != 2 || len(lines(e.out)) != 1 || !strings.Contains(e.out, ".env") {
+			t.Errorf("%s .env: wanted exit code 2 and one line that names it, got %d:\n%s", name, e.code, e.out)
+		}
 	}
 }
 

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -183,10 +185,12 @@ func TestEndedStreamsGoFirst(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
 	ended := s.publish("ended", "key")
 	slow := s.receive("ended", "key", wstest.ReceiveBuffer(4<<10))
-	slow.StopReading()
+	ss := s.session(slow)
 	const size = 64 << 10
 	s.fill(ended, 16*mib/size, size)
 	ended.CloseHandshake(1000)
+	told := make(chan error, 1)
+	go func() { told <- toldTooSlow(slow, ss) }()
 	live := s.publish("live", "key")
 	for i := range 8 * mib / size {
 		live.Send(wstest.Binary, numbered(i, size))
@@ -197,20 +201,36 @@ func TestEndedStreamsGoFirst(t *testing.T) {
 	for i := range 8 * mib / size {
 		r.WantPacket(numbered(i, size))
 	}
-	slow.ResumeReading()
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+}
+
+// toldTooSlow reads nothing until the session is ended, then packets from the first one
+// on, and wants 4008 behind them. Who does not come to that in closeTimeout is cut.
+func toldTooSlow(slow *wstest.Conn, ss *session) error {
+	for end := time.Now().Add(patience); ss.reason() == notEnded; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("the slow receiver is not ended")
+		}
+	}
+	from := time.Now()
+	if r := ss.reason(); r != slowReceiver {
+		return fmt.Errorf("the slow receiver is ended for reason %v", r)
+	}
 	for i := 0; ; i++ {
-		m := slow.Next()
-		if m.Op == wstest.Close {
-			if m.Code() != 4008 {
-				t.Errorf("the slow receiver was closed with %d, wanted 4008", m.Code())
-			}
-			break
-		}
-		if m.Op == wstest.Text { // ERROR: …, the close frame follows
-			continue
-		}
-		if number(m.Payload) != i {
-			t.Fatalf("the slow receiver got a packet that is not packet %d", i)
+		m, err := slow.NextE()
+		switch {
+		case err != nil && time.Since(from) >= closeTimeout:
+			return nil
+		case err != nil:
+			return fmt.Errorf("the slow receiver: %w", err)
+		case m.Op == wstest.Close && m.Code() != 4008:
+			return fmt.Errorf("the slow receiver was closed with %d, wanted 4008", m.Code())
+		case m.Op == wstest.Close:
+			return nil
+		case m.Op == wstest.Binary && number(m.Payload) != i: // TEXT is ERROR: …
+			return fmt.Errorf("the slow receiver got a packet that is not packet %d", i)
 		}
 	}
 }

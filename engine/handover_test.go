@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,8 +58,17 @@ func TestResetsCloseNobodyElse(t *testing.T) {
 					}
 				})
 			}
+			var attending sync.WaitGroup
+			for some := range slices.Chunk(stay, quiet/4) {
+				attending.Go(func() {
+					if err := attend(some, stop); err != nil {
+						t.Errorf("a quiet receiver: %v", err)
+					}
+				})
+			}
 			dialers.Wait()
 			close(stop)
+			attending.Wait()
 			publishing.Wait()
 			pub.CloseHandshake(1000)
 			if packets.Load() == 0 {
@@ -74,6 +84,25 @@ func TestResetsCloseNobodyElse(t *testing.T) {
 			}
 			eventually(t, "all are gone", func() bool { return s.roster.size() == 0 })
 		})
+	}
+}
+
+// attend pings every ten seconds, and takes heartbeats, until stop is closed: who shows
+// nothing for a minute is closed.
+func attend(conns []*wstest.Conn, stop <-chan struct{}) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-tick.C:
+		}
+		for _, c := range conns {
+			if err := alive(c); err != nil {
+				return err
+			}
+		}
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 // Timeout is how long a read or a write waits unless the connection was opened
-// with Patience.
-const Timeout = 10 * time.Second
+// with Patience: 10 s, under the race detector 60 s, for everything takes longer there.
+const Timeout = 10 * time.Second * slowness
 
 // Conn is an established WebSocket, seen from the client.
 type Conn struct {
