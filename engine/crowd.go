@@ -39,7 +39,9 @@ type crowd struct {
 
 	// Guarded by gate.mu, with all guests and sources.
 	sources map[netip.Prefix]*source // who has a place, or waits
+	holders map[*source]struct{}     // of those, who has a place: limit at most
 	turns   []*source                // those with a queue, next first
+	lengths []map[*source]struct{}   // the same, by how many wait in it; the longest is not empty
 	waiting int
 	held    int
 }
@@ -63,6 +65,10 @@ type guest struct {
 	since time.Time     // when it got its place, or sent its last request
 	in    *list.List    // its source's silent or asking; nil: neither, it is kept
 	at    *list.Element // where it is in there
+}
+
+func newCrowd(limit int) crowd {
+	return crowd{limit: limit, sources: map[netip.Prefix]*source{}, holders: map[*source]struct{}{}}
 }
 
 // sourceName returns whose a connection is.
@@ -105,21 +111,44 @@ func (c *crowd) full() bool { return c.limit > 0 && c.held >= c.limit }
 // nil: nobody.
 func (c *crowd) arrive(g *guest) *guest {
 	p := g.from
-	p.queue = append(p.queue, g)
-	c.waiting++
+	c.requeue(p, append(p.queue, g))
 	if len(p.queue) == 1 {
 		c.turns = append(c.turns, p)
 	}
 	if c.limit == 0 || c.waiting <= roomFactor*c.limit {
 		return nil
 	}
-	longest := p
-	for _, q := range c.turns {
-		if len(q.queue) > len(longest.queue) {
-			longest = q
+	return c.dropNewest(c.longest(p), 1)[0]
+}
+
+// longest returns a source whose queue is as long as any, p if that is one.
+func (c *crowd) longest(p *source) *source {
+	all := c.lengths[len(c.lengths)-1]
+	if _, ok := all[p]; !ok {
+		for p = range all {
+			break
 		}
 	}
-	return c.dropNewest(longest, 1)[0]
+	return p
+}
+
+// requeue gives a source another queue. Whether it has a turn is the caller's.
+func (c *crowd) requeue(p *source, queue []*guest) {
+	before, after := len(p.queue), len(queue)
+	p.queue = queue
+	c.waiting += after - before
+	if before > 0 {
+		delete(c.lengths[before], p)
+	}
+	for len(c.lengths) <= after {
+		c.lengths = append(c.lengths, map[*source]struct{}{})
+	}
+	if after > 0 {
+		c.lengths[after][p] = struct{}{}
+	}
+	for n := len(c.lengths); n > 0 && len(c.lengths[n-1]) == 0; n-- {
+		c.lengths = c.lengths[:n-1]
+	}
 }
 
 // dropNewest takes the n newest out of a queue.
@@ -127,10 +156,12 @@ func (c *crowd) dropNewest(p *source, n int) []*guest {
 	at := len(p.queue) - n
 	gone := append([]*guest(nil), p.queue[at:]...)
 	clear(p.queue[at:])
-	p.queue = p.queue[:at]
-	c.waiting -= n
+	c.requeue(p, p.queue[:at])
 	if at == 0 {
-		i := slices.Index(c.turns, p)
+		i := len(c.turns) - 1
+		for c.turns[i] != p { // most often it is the last one
+			i--
+		}
 		c.turns = slices.Delete(c.turns, i, i+1)
 	}
 	c.forget(p)
@@ -171,11 +202,12 @@ func (c *crowd) next(now time.Time) *guest {
 		at = max(0, c.wanting(c.share()))
 	}
 	p := c.turns[at]
-	c.turns = slices.Delete(c.turns, at, at+1)
+	copy(c.turns[1:at+1], c.turns[:at]) // those before it are few, those behind it may be thousands
+	c.turns[0] = nil
+	c.turns = c.turns[1:]
 	g := p.queue[0]
 	p.queue[0] = nil
-	p.queue = p.queue[1:]
-	c.waiting--
+	c.requeue(p, p.queue[1:])
 	if len(p.queue) > 0 {
 		c.turns = append(c.turns, p)
 	}
@@ -195,6 +227,7 @@ func (c *crowd) take(g *guest, now time.Time) {
 	g.since = now
 	g.from.held++
 	c.held++
+	c.holders[g.from] = struct{}{}
 }
 
 // enter puts a guest at the end of one of its source's lists, nil: of none.
@@ -222,6 +255,9 @@ func (c *crowd) leave(g *guest) {
 	g.enter(nil)
 	g.from.held--
 	c.held--
+	if g.from.held == 0 {
+		delete(c.holders, g.from)
+	}
 	c.forget(g.from)
 }
 
@@ -238,7 +274,7 @@ func (c *crowd) victim(now time.Time, late func(*guest) bool) (g *guest, in time
 		most = 0
 	}
 	in = guestGrace
-	for _, p := range c.sources {
+	for p := range c.holders {
 		if p.held <= most {
 			continue
 		}
@@ -259,7 +295,7 @@ func (c *crowd) victim(now time.Time, late func(*guest) bool) (g *guest, in time
 
 // anyAbove reports whether a source has more than its share.
 func (c *crowd) anyAbove(share int) bool {
-	for _, p := range c.sources {
+	for p := range c.holders {
 		if p.held > share {
 			return true
 		}

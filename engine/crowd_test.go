@@ -20,8 +20,9 @@ type crowdScript struct {
 }
 
 func newCrowdScript(t *testing.T, limit int) *crowdScript {
+	c := newCrowd(limit)
 	return &crowdScript{
-		t: t, c: &crowd{limit: limit, sources: map[netip.Prefix]*source{}}, now: time.Unix(1e9, 0),
+		t: t, c: &c, now: time.Unix(1e9, 0),
 		guests: map[string]*guest{}, names: map[*guest]string{}, late: map[string]bool{},
 	}
 }
@@ -125,8 +126,15 @@ func TestWhoIsNextAtTheFrontDoor(t *testing.T) {
 					t.Errorf("a source is left that has nothing here")
 				}
 			}
-			if s.c.waiting != 0 || len(s.c.turns) != 0 {
-				t.Errorf("%d wait in %d queues after the end", s.c.waiting, len(s.c.turns))
+			if s.c.waiting != 0 || len(s.c.turns) != 0 || len(s.c.lengths) != 0 {
+				t.Errorf("%d wait in %d queues of lengths up to %d after the end", s.c.waiting, len(s.c.turns), len(s.c.lengths)-1)
+			}
+			holders := 0
+			for p := range s.c.holders {
+				holders += p.held
+			}
+			if holders != s.c.held {
+				t.Errorf("%d places are taken, by those who have one %d", s.c.held, holders)
 			}
 		})
 	}
@@ -169,5 +177,47 @@ func TestSourcesOfConnections(t *testing.T) {
 	}
 	if got := sourceName(&net.UnixAddr{}); got.IsValid() {
 		t.Errorf("no address belongs to %s", got)
+	}
+}
+
+// BenchmarkCrowd is a front door whose places are taken, and before which as many wait as
+// may. An operation is a newcomer, of a source of its own, who hangs somebody up, and a
+// place that is given up and taken by who is next.
+//
+//	sources=    to how many sources belong those who wait; 1 is the baseline
+//	look-ns     how long it takes to find who has to give up a place
+func BenchmarkCrowd(b *testing.B) {
+	const limit = 1024
+	for _, sources := range []int{1, 1000, roomFactor * limit / 2, roomFactor * limit} {
+		b.Run(fmt.Sprintf("sources=%d", sources), func(b *testing.B) {
+			c, now, names := newCrowd(limit), time.Unix(1e9, 0), 0
+			source := func(n int) *source {
+				return c.sourceOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 32))
+			}
+			newcomer := func() {
+				names++
+				c.arrive(&guest{from: source(1<<24 + names)})
+			}
+			var in []*guest
+			for range limit {
+				newcomer()
+				in = append(in, c.next(now))
+			}
+			for n := range roomFactor * limit {
+				c.arrive(&guest{from: source(n % sources)})
+			}
+			never := func(*guest) bool { return false }
+			begin := time.Now()
+			for range 100 {
+				c.victim(now, never)
+			}
+			look := time.Since(begin) / 100
+			for b.Loop() {
+				newcomer()
+				c.leave(in[0])
+				in = append(in[1:], c.next(now))
+			}
+			b.ReportMetric(float64(look), "look-ns")
+		})
 	}
 }
