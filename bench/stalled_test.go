@@ -9,7 +9,7 @@ import (
 )
 
 // BenchmarkStalled is a channel with 50 receivers that read, beside some that never
-// do. An operation is 100 packets of 128 KiB, published at 25 packets/s; the cache is
+// do. An operation is 50 packets of 128 KiB, published at 25 packets/s; the cache is
 // 16 MiB, which is what a receiver that stalls is behind from its beginning.
 //
 //	stalled=          receivers that never read; 0 is the baseline
@@ -19,13 +19,14 @@ import (
 //	kernel-B/stalled  what the kernel holds for each that never reads, at the end
 //	lost              packets that another one lacks
 //
-// There is no ns/op: how long an operation takes is given. After five operations
+// There is no ns/op: how long an operation takes is given. After ten operations
 // those that stall are 64 MiB behind the cache, and the server closes them.
 func BenchmarkStalled(b *testing.B) {
-	const live, cacheMB, size, packets, every = 50, 16, 128 << 10, 100, 40 * time.Millisecond
-	for _, stalled := range []int{0, 50} {
+	const live, cacheMB, size, packets, every = 50, 16, 128 << 10, 50, 40 * time.Millisecond
+	for _, stalled := range []int{0, 50, 2000} {
 		name := fmt.Sprintf("live=%d/stalled=%d", live, stalled)
 		rounds(b, name, func(b *testing.B, s *stage) *load {
+			needConnections(b, live+stalled)
 			c := startChannel(b, s, nil, cacheMB, size)
 			l := newLoad(b, s, c, live, size)
 			l.must(b, l.burst(cacheMB*mib/size+16)) // the cache is full
