@@ -71,6 +71,12 @@ func (g guard) knows(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 && strings.EqualFold(scheme, "Bearer") && g.set
 }
 
+// guesses reports whether the client has shown a token that is not ours, whatever it
+// asks for: also other answers differ a little for those who know the token.
+func (g guard) guesses(r *http.Request) bool {
+	return g.set && r.Header.Get("Authorization") != "" && !g.knows(r)
+}
+
 // admit returns 0, or the status with which a request is refused and why.
 func (g guard) admit(r *http.Request, a access) (status int, why string) {
 	switch {

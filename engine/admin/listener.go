@@ -51,6 +51,7 @@ type Listener struct {
 	start   time.Time // the process's, nearly
 	net     net.Listener
 	http    *http.Server
+	wrong   *wrongTokens
 	done    chan struct{} // closed when nothing is accepted any more; nil before Serve
 }
 
@@ -70,7 +71,7 @@ func Listen(cfg Config, o Options) (*Listener, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("cannot listen for ADMIN_ADDRESS: %v is not loopback, and ADMIN_TOKEN is not set", l.Addr())
 	}
-	a := &Listener{options: o, start: time.Now(), net: limit(l, maxConns)}
+	a := &Listener{options: o, start: time.Now(), net: limit(l, maxConns), wrong: &wrongTokens{log: o.Log}}
 	a.http = &http.Server{
 		Handler:                      a.handler(newGuard(cfg, local)),
 		ReadHeaderTimeout:            headerTimeout,

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	server  Server
 	version string
+	wrong   *wrongTokens
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -46,7 +47,9 @@ var (
 	memoryLimit = desc("memory_limit_bytes", "What caches, messages and unsent bytes may take together: four fifths of MEMORY_LIMIT_MB.")
 	cacheBytes  = desc("cache_bytes", "Caches of all live channels now: what receivers that come are given.")
 
-	lagNow   = desc("receiver_lag_snapshot_seconds", "How far behind those who are served are at the moment of the scrape. It is a snapshot: each receiver is in it once, and counts fall as well as rise; do not take its rate().")
+	lagNow           = desc("receiver_lag_snapshot_seconds", "How far behind those who are served are at the moment of the scrape. It is a snapshot: each receiver is in it once, and counts fall as well as rise; do not take its rate().")
+	wrongTokensTotal = desc("admin_wrong_tokens_total", "Requests to the operator's listener with a token that is not ADMIN_TOKEN.")
+
 	lagWorst = desc("receiver_lag_worst_seconds", "How far behind the worst receiver is now.")
 )
 
@@ -54,7 +57,7 @@ var (
 func (m *metrics) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, ready, sessionsNow, waiting, closing, channels, handshakes, atTheDoor, ended, receivedBytes, receivedPackets,
-		sentBytes, sentPackets, memoryUsed, memoryLimit, cacheBytes, lagNow, lagWorst,
+		sentBytes, sentPackets, memoryUsed, memoryLimit, cacheBytes, lagNow, lagWorst, wrongTokensTotal,
 	} {
 		c <- d
 	}
@@ -83,6 +86,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 		limit = math.Inf(1)
 	}
 	gauge(memoryLimit, limit)
+	counter(wrongTokensTotal, m.wrong.total.Load())
 	m.collectChannels(gauge)
 	o := m.server.Overview()
 	for _, k := range o.Sessions { // every kind and door, also at 0
@@ -138,15 +142,16 @@ func truth(b bool) float64 {
 }
 
 // registry is what /metrics shows: ours, Go's and the process's.
-func registry(o Options) *prometheus.Registry {
+func registry(o Options, wrong *wrongTokens) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&metrics{o.Server, o.Version}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(&metrics{o.Server, o.Version, wrong}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
 // metricsHandler answers a scrape.
-func metricsHandler(o Options) http.HandlerFunc {
-	return promhttp.HandlerFor(registry(o), promhttp.HandlerOpts{
+func (a *Listener) metricsHandler() http.HandlerFunc {
+	o := a.options
+	return promhttp.HandlerFor(registry(o, a.wrong), promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
 		MaxRequestsInFlight: 4,
 	}).ServeHTTP

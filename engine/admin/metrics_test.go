@@ -20,7 +20,7 @@ import (
 func TestMetricsOfAServerWithReceiversThatLag(t *testing.T) {
 	t.Parallel()
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(&metrics{slowServer(), "1.2.3"})
+	r.MustRegister(&metrics{slowServer(), "1.2.3", new(wrongTokens)})
 	want := `
 # HELP wsstream_receiver_lag_snapshot_seconds How far behind those who are served are at the moment of the scrape. It is a snapshot: each receiver is in it once, and counts fall as well as rise; do not take its rate().
 # TYPE wsstream_receiver_lag_snapshot_seconds histogram
@@ -35,7 +35,7 @@ wsstream_receiver_lag_snapshot_seconds_count 3
 	for _, line := range []string{
 		"ready gauge 1", "receivers_waiting gauge 2", "sessions_closing gauge 1", "handshakes gauge 4", "door_connections gauge 5",
 		"received_bytes_total counter 1000", "received_packets_total counter 10", "sent_bytes_total counter 2000", "sent_packets_total counter 20",
-		"memory_used_bytes gauge 300", "memory_limit_bytes gauge 1000", "cache_bytes gauge 250", "receiver_lag_worst_seconds gauge 120",
+		"memory_used_bytes gauge 300", "memory_limit_bytes gauge 1000", "cache_bytes gauge 250", "receiver_lag_worst_seconds gauge 120", "admin_wrong_tokens_total counter 0",
 		`sessions_ended_total counter {reason="slow_receiver"} 3 {reason="shutdown"} 0`,
 		`channels gauge {state="live"} 1 {state="waiting"} 1`,
 		`sessions gauge {door="http",kind="publish"} 1 {door="websocket",kind="receive"} 2 {door="http",kind="probe"} 0`,
@@ -103,7 +103,7 @@ func TestNoLimitIsInfinite(t *testing.T) {
 // Names, units and types are as Prometheus's guide wants them.
 func TestMetricNamesAreWellFormed(t *testing.T) {
 	t.Parallel()
-	problems, err := testutil.GatherAndLint(registry(Options{Server: slowServer(), Log: slog.New(slog.DiscardHandler)}))
+	problems, err := testutil.GatherAndLint(registry(Options{Server: slowServer(), Log: slog.New(slog.DiscardHandler)}, new(wrongTokens)))
 	if err != nil {
 		t.Fatal(err)
 	}

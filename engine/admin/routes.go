@@ -7,6 +7,7 @@ import (
 	"net/http/pprof"
 	"slices"
 	"strings"
+	"time"
 
 	"ws-stream-server/engine/page"
 )
@@ -25,7 +26,7 @@ func (a *Listener) routes() []route {
 	return []route{
 		{get, "/healthz", open, a.healthz},
 		{get, "/readyz", open, a.readyz},
-		{get, "/metrics", look, metricsHandler(a.options)},
+		{get, "/metrics", look, a.metricsHandler()},
 		{get, "/api/v1/server", look, a.getServer},
 		{get, "/api/v1/channels", look, a.getChannels},
 		{get, "/api/v1/channels/{channel}", look, a.getChannel},
@@ -68,6 +69,9 @@ func (a *Listener) handler(g guard) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		if !g.local && !g.knows(r) {
 			h.Set("Connection", "close") // strangers keep no place
+		}
+		if g.guesses(r) {
+			a.wrong.note(r, time.Now())
 		}
 		if why := g.foreign(r); why != "" {
 			refuse(w, http.StatusForbidden, why)
