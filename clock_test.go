@@ -15,7 +15,7 @@ import (
 // does no harm there. A time.Time of time.Now has the monotonic clock's reading as well,
 // and Sub, Since, Before, After, Compare and deadlines go by that.
 var wallClock = map[string]string{
-	"logsink.go run":                        "a stamp in the log",
+	"notify.go send":                        "monotonic: a deadline",
 	"auth/coordinator.go abandon":           "monotonic: subtracted from the tick of a ticker",
 	"auth/dial.go run":                      "monotonic: time.Since",
 	"engine/server.go New":                  "monotonic: Server.now is the time since then",
@@ -25,7 +25,12 @@ var wallClock = map[string]string{
 	"engine/accept.go toNBIO":               "monotonic: a deadline",
 	"engine/gate.go change":                 "monotonic: Sub",
 	"engine/gate.go returned":               "monotonic: Sub",
-	"engine/front.go ServeHTTP":             "monotonic: a deadline",
+	"engine/front.go refuseBody":            "monotonic: a deadline",
+	"engine/gate.go track":                  "monotonic: Sub",
+	"engine/shutdown.go partReceivers":      "monotonic: time.Since",
+	"engine/answer.go appendHead":           "a stamp in an answer's header",
+	"engine/admin/listener.go Listen":       "monotonic: time.Since",
+	"engine/admin/routes.go handler":         "monotonic: Sub",
 	"engine/tls.go newCertificate":          "a certificate's dates",
 	"engine/tls.go watch":                   "a certificate's dates",
 }

@@ -308,7 +308,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 		method, path string
 		status       int
 	}{
-		{"POST", "/cam/key/publish", 400}, {"GET", "/cam/key/receive", 400}, {"PUT", "/cam/key/publish", 400},
+		{"GET", "/cam/key/receive", 400}, {"POST", "/cam/key/receive", 405}, {"PUT", "/cam/key/probe", 405},
 		{"GET", "/nothing", 404}, {"POST", "/nothing", 404}, {"POST", "/", 405}, {"GET", "/", 200}, {"GET", "/healthz", 200},
 	} {
 		for _, body := range []string{"Content-Length: 10", "Content-Length: 99999999", "Transfer-Encoding: chunked"} {

@@ -37,17 +37,17 @@ func (s *session) logEnd() {
 
 // inSeconds is a time in a log line, to the millisecond.
 func inSeconds(name string, d time.Duration) slog.Attr {
-	return slog.Float64(name, d.Round(time.Millisecond).Seconds())
+	return slog.Float64(name, float64(d.Round(time.Millisecond).Milliseconds())/1000) // 1.91, not 1.9100000000000001
 }
 
 // logAttrs names the session in a log line: never by its key.
 func (s *session) logAttrs() []slog.Attr {
 	return []slog.Attr{
-		slog.Uint64("id", s.id),
 		slog.String("channel", s.name),
 		slog.String("kind", s.kind.String()),
-		slog.String("door", s.door.String()),
 		slog.String("addr", shownAddr(s.addr)),
 		slog.Bool("tls", s.secure),
+		slog.String("door", s.door.String()),
+		slog.Uint64("id", s.id),
 	}
 }

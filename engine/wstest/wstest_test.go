@@ -81,12 +81,17 @@ func TestAFrameCutByADeadlineIsReadOn(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer func() { _ = ours.Close() }()
 	c := &Conn{t: t, nc: ours, br: bufio.NewReader(ours), timeout: Timeout}
-	go func() { _, _ = theirs.Write([]byte{0x82, 126}) }()
+	p := bytes.Repeat([]byte("0123456789"), 20)
+	timedOut := make(chan struct{})
+	go func() {
+		_, _ = theirs.Write([]byte{0x82, 126})
+		<-timedOut
+		_, _ = theirs.Write(append([]byte{0, 200}, p...))
+	}()
 	if _, err := c.NextWithin(30 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("wanted a time-out, got %v", err)
 	}
-	p := bytes.Repeat([]byte("0123456789"), 20)
-	go func() { _, _ = theirs.Write(append([]byte{0, 200}, p...)) }()
+	close(timedOut)
 	c.WantPacket(p)
 }
 
