@@ -30,7 +30,7 @@ var wallClock = map[string]string{
 	"engine/shutdown.go partReceivers":      "monotonic: time.Since",
 	"engine/answer.go appendHead":           "a stamp in an answer's header",
 	"engine/admin/listener.go Listen":       "monotonic: time.Since",
-	"engine/admin/routes.go handler":         "monotonic: Sub",
+	"engine/admin/routes.go handler":        "monotonic: Sub",
 	"engine/tls.go newCertificate":          "a certificate's dates",
 	"engine/tls.go watch":                   "a certificate's dates",
 }

@@ -491,6 +491,9 @@ func (s *server) processorTime() time.Duration {
 // eventually fails unless cond becomes true within d.
 func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
 	t.Helper()
+	if raceEnabled {
+		d *= 3 // everything is slower, on a loaded machine by that much
+	}
 	deadline := time.Now().Add(d)
 	for !cond() {
 		if time.Now().After(deadline) {
