@@ -49,6 +49,40 @@ func TestTotalsWhenEverybodyHasGone(t *testing.T) {
 	}
 }
 
+// What a publisher has sent is noted before it can send more: of two who look at the same
+// time the one that looked first does not note last, and nothing that was sent is
+// forgotten, not at the end either.
+func TestWhatIsSentIsNotedInOrder(t *testing.T) {
+	s := newTestServer(t)
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	pub.Sync()
+	ps := s.session(pub)
+	done := make(chan struct{})
+	ps.tally.mu.Lock()
+	letGo := sync.OnceFunc(ps.tally.mu.Unlock)
+	defer letGo()
+	go func() {
+		defer close(done)
+		ps.observePublished()
+	}()
+	eventually(t, "the publisher waits for who looks", func() bool {
+		for range 50 { // at every look: it is held, and not just being taken
+			if ps.in.mu.TryLock() {
+				ps.in.mu.Unlock()
+				return false
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	})
+	letGo()
+	<-done
+	if got := ps.tally.total(); got != (sum{wireSize(1000), 1}) {
+		t.Errorf("%+v was noted", got)
+	}
+}
+
 // A session is there until its group has let go of it, though its connection is closed
 // before: only then it is known what it did. It counts once.
 func TestASessionStaysUntilItsGroupLetsGo(t *testing.T) {

@@ -182,10 +182,9 @@ func (s *session) observePublished() {
 	if r == nil {
 		return
 	}
-	s.in.mu.Lock() // excludes the writer
-	carried := sum{int64(r.Written()), int64(r.Head())}
-	s.in.mu.Unlock()
+	s.in.mu.Lock() // excludes the writer, until it is noted: who looked before must not note after
+	defer s.in.mu.Unlock()
 	s.tally.mu.Lock()
-	s.tally.sum = carried
-	s.tally.mu.Unlock()
+	defer s.tally.mu.Unlock()
+	s.tally.sum = sum{int64(r.Written()), int64(r.Head())}
 }
