@@ -248,8 +248,10 @@ func (g *group) dismiss(now int64) (low uint64, again bool) {
 	low = math.MaxUint64
 	for i := 0; i < len(g.leavers); {
 		m := &g.leavers[i]
+		joined := m.cur
 		stays, more := m.drain(true, now)
 		again = again || more
+		m.begun(joined) // it may have been one of fresh
 		if stays {
 			low = min(low, m.cur.Seq())
 			i++

@@ -80,6 +80,29 @@ func TestAReceiverThatParts(t *testing.T) {
 	stays.WantPacket(numbered(n, size))
 }
 
+// What a receiver gets counts, though its turn comes before its first byte.
+func TestAReceiverThatPartsBeforeItsFirstByteCounts(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 16 })
+	pub := s.publish("cam", "key")
+	goes := s.receive("cam", "key")
+	rs := s.session(goes)
+	goes.Sync()
+	s.stopping.Store(true)
+	defer s.stopping.Store(false)
+	g := rs.group.Load()
+	g.passing.Lock()
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	pub.Sync()
+	rs.part()
+	g.passing.Unlock()
+	goes.WantPacket(numbered(0, 1000))
+	goes.WantClose(1001)
+	eventually(t, "the session is gone", func() bool { return s.roster.find(rs.id) == nil })
+	if got := s.roster.totals(); got.SentPackets != 1 || got.SentBytes != wireSize(1000) {
+		t.Errorf("%+v; wanted one packet of %d bytes sent", got, wireSize(1000))
+	}
+}
+
 // One that has everything of a stream that has ended waits for its turn, however long
 // that takes, and everybody is let go when the time is over.
 func TestAReceiverOfAStreamThatHasEndedWaitsForItsTurn(t *testing.T) {

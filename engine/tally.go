@@ -47,11 +47,13 @@ func (t *tally) join(seq uint64) {
 }
 
 // begin is told that a receiver has its first byte, and how many bytes of the stream
-// stood before that.
+// stood before that. What it is told later changes nothing.
 func (t *tally) begin(base uint64, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.base, t.first = base, now
+	if t.first == 0 {
+		t.base, t.first = base, now
+	}
 }
 
 // rateSpan is the shortest time over which a rate is taken.
