@@ -62,7 +62,8 @@
 //     socket could not take at once. A connection always has the same one.
 //   - GOMAXPROCS drainers: groups that are dirty, and sessions that end.
 //   - the keeper: cuts caches when memory is short.
-//   - the survey: takes the rates, every 5 s.
+//   - the survey: takes the rates, every 5 s; and whoever waits for a group's long pass to
+//     be over, to note what its receivers got then (group.observeLater).
 //   - the sweep: heartbeats, clients that show no life, ends that take too long.
 //   - the certificate's watch, with TLS; one that accepts for each listener (door); and
 //     net/http's, one for each handshake or page.
