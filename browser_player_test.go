@@ -97,6 +97,24 @@ func (b *browserProcess) testModules(t *testing.T) {
 			t.Errorf("%s, wrong are: %s", what, wrong)
 		}
 	}
+	run("what names a server", `
+		const { hostProblem } = await import('/client/link.js');
+		const good = ['example.org', 'example.org:8080', '127.0.0.1:1', '[::1]:8080', '[::1]', 'a_b-c.example', 'bücher.example', '例え.jp:443'];
+		const bad = ['', 'a b', 'user@example.org', 'user:pass@example.org', 'javascript:alert(1)', 'example.org/x', 'example.org?x', 'example.org#x', 'a\\\\b',
+			'$(id).example', '\x60id\x60.example', 'a;id', 'a&id', "a'id", 'a"id', 'a|id', '%65xample.org', 'a:99999', '[::1', 'ws://example.org'];
+		return [...good.filter((host) => hostProblem(host) !== ''), ...bad.filter((host) => hostProblem(host) === '')];`)
+	run("a codec's name without an end", `
+		const { sniff } = await import('/client/media.js');
+		const size = (n) => [0x10 | (n >>> 24), (n >>> 16) & 255, (n >>> 8) & 255, n & 255];
+		const id = new Uint8Array(1 << 20).fill(0x41);
+		id.set([0x56, 0x5f]); // "V_"
+		const head = [0x1a, 0x45, 0xdf, 0xa3, 0x80, 0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255,
+			0x16, 0x54, 0xae, 0x6b, ...size(id.length + 10), 0xae, ...size(id.length + 5), 0x86, ...size(id.length)];
+		const bytes = new Uint8Array(head.length + id.length);
+		bytes.set(head);
+		bytes.set(id, head.length);
+		const { problem } = sniff(bytes);
+		return problem.includes('V_AAA') && problem.length < 200 ? [] : [problem.length];`)
 	run("when to come back", `
 		const { retryDelay } = await import('/client/link.js');
 		const opened = true, retry = true;

@@ -6,6 +6,10 @@ const SILENCE_MS = 60_000; // three heartbeats missed: the connection is dead
 
 const ID = /^[A-Za-z0-9_-]+$/;
 
+// What URLs allow in a name is more: but addresses are also shown in commands for a shell,
+// where $() and quotes would do something.
+const HOST = /^[\p{L}\p{M}\p{N}._:[\]-]+$/u;
+
 /** Says what is wrong with a channel or a key, or returns "" when nothing is. */
 export function idProblem(name, value) {
   if (value === "") return `${name} is missing.`;
@@ -16,7 +20,7 @@ export function idProblem(name, value) {
 /** Says what is wrong with a host field, or returns "". */
 export function hostProblem(host) {
   if (host === "") return "Server is missing.";
-  if (/[\s/?#@\\]/.test(host)) return "Server is a name or address with an optional port, such as example.org:8080.";
+  if (!HOST.test(host)) return "Server is a name or address with an optional port, such as example.org:8080.";
   try {
     new URL(`ws://${host}/`);
   } catch {

@@ -8,6 +8,7 @@ const CLUSTER = 0x1f43b675;
 const TRACK_ENTRY = 0xae;
 const CODEC_ID = 0x86;
 const CODEC_PRIVATE = 0x63a2;
+const CODEC_ID_BYTES = 64; // longer ones are cut: no codec's name is
 const TS_PACKET = 188; // bytes; ISO/IEC 13818-1, 2.4.3.2
 
 /**
@@ -97,7 +98,7 @@ function describeTracks(bytes, tracks) {
     let id = "";
     let setup = new Uint8Array();
     for (const field of elements(bytes, track.start, track.end)) {
-      if (field.id === CODEC_ID) id = ascii(bytes, field.start, field.end).replace(/\0+$/, "");
+      if (field.id === CODEC_ID) id = ascii(bytes, field.start, Math.min(field.end, field.start + CODEC_ID_BYTES)).replace(/\0+$/, "");
       if (field.id === CODEC_PRIVATE) setup = bytes.subarray(field.start, field.end);
     }
     if (!/^[VA]_/.test(id)) continue;
