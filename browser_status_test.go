@@ -20,7 +20,7 @@ func TestBrowserStatus(t *testing.T) {
 	t.Run("a public address says how to get it", func(t *testing.T) {
 		w := b.open(t, "http://"+s.addr+"/#view=status")
 		w.wait("the way in words", `status.dataset.state === 'elsewhere' && text('status-how').includes('ADMIN_ADDRESS=127.0.0.1:9090')
-			&& text('status-how').includes('http://127.0.0.1:9090/#view=status') && document.getElementById('status-body').hidden`)
+			&& text('status-how').includes('http://127.0.0.1:9090/#view=status') && !document.querySelector('#status-how a') && document.getElementById('status-body').hidden`)
 	})
 	t.Run("sessions are shown and ended", func(t *testing.T) { b.testStatus(t, s) })
 }
@@ -53,6 +53,9 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	w.wait("a question", `document.querySelector("`+end+`").textContent === 'Really end?'`)
 	w.hit("it again", end)
 	w.wait("a wish for the token", `status.dataset.state === 'token' && !document.getElementById('status-token-form').hidden`)
+	w.choose("status-token", "a token from a text, with “quotes”")
+	w.click("status-use")
+	w.wait("what a token is", `text('status-status').includes('visible characters of ASCII only') && !document.getElementById('status-token-form').hidden`)
 	w.choose("status-token", adminToken)
 	w.click("status-use")
 	w.wait("the status again", `status.dataset.state === 'live' && document.getElementById('status-token-form').hidden`)
@@ -70,6 +73,15 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 		t.Errorf("the publisher of the channel that was ended saw %q", got)
 	}
 	w.wait("no channel of that name", `cell('status-channels', 'cam', 'live') === undefined && number('status-publishers') === 0`)
+	for i := range 201 {
+		s.receive(fmt.Sprint("many", i), "key", patience)
+	}
+	w.wait("the first of many channels", `text('status-channel-count') === '0 live of 202; the first 200' && document.querySelectorAll('#status-channels tbody tr').length === 200`)
+	w.hit("a channel's name", "#status-channels tr[data-key=later] .link")
+	for range 100 {
+		s.receive("later", "key", patience)
+	}
+	w.wait("the first of many sessions", `document.querySelectorAll('#status-sessions tbody tr').length === 100 && text('status-open-count') === 'the 100 slowest of 101'`)
 	if where := w.ask(`location.href + ' ' + document.cookie + ' ' + JSON.stringify(localStorage)`); strings.Contains(where, adminToken) {
 		t.Errorf("the token stands where it must not: %s", where)
 	}

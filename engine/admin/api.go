@@ -2,8 +2,10 @@ package admin
 
 import (
 	"bufio"
+	"cmp"
 	_ "embed" // openapi.json
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
@@ -89,7 +91,7 @@ func (a *Listener) getServer(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *Listener) getChannels(w http.ResponseWriter, _ *http.Request) {
-	writeList(w, "channels", a.options.Server.Channels())
+	writeList(w, `{"channels":`, a.options.Server.Channels())
 }
 
 func (a *Listener) getChannel(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +109,29 @@ func (a *Listener) getSessions(w http.ResponseWriter, r *http.Request) {
 	if query.Has("channel") {
 		sessions = slices.DeleteFunc(sessions, func(s engine.SessionInfo) bool { return s.Channel != query.Get("channel") })
 	}
-	writeList(w, "sessions", sessions)
+	total := len(sessions)
+	if query.Has("limit") {
+		limit, err := strconv.Atoi(query.Get("limit"))
+		if err != nil || limit < 0 {
+			refuse(w, http.StatusBadRequest, "limit is a number, 0 or more")
+			return
+		}
+		slices.SortFunc(sessions, worstFirst)
+		sessions = sessions[:min(limit, total)]
+	}
+	writeList(w, fmt.Sprintf(`{"total":%d,"sessions":`, total), sessions)
+}
+
+// worstFirst has publishers before receivers, and of these the ones that are furthest
+// behind first.
+func worstFirst(a, b engine.SessionInfo) int {
+	place := func(s engine.SessionInfo) int {
+		if s.Kind == "publish" {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(b.LagSeconds, a.LagSeconds), cmp.Compare(a.ID, b.ID))
 }
 
 func (a *Listener) endSession(w http.ResponseWriter, r *http.Request) {
@@ -135,12 +159,12 @@ func (a *Listener) getOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(openAPI)
 }
 
-// writeList writes {"name": [...]} item by item: of many thousands only one at a time is
+// writeList writes head, the items as an array, and } item by item: of many thousands only one at a time is
 // in memory as text.
-func writeList[T any](w http.ResponseWriter, name string, items []T) {
+func writeList[T any](w http.ResponseWriter, head string, items []T) {
 	w.Header().Set("Content-Type", "application/json")
 	b := bufio.NewWriter(w)
-	_, _ = b.WriteString(`{"` + name + `":[`)
+	_, _ = b.WriteString(head + "[")
 	for i, item := range items {
 		if i > 0 {
 			_ = b.WriteByte(',')

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func (k *known) Census() engine.Census          { return k.census }
 func (k *known) MemoryLimit() int64             { return k.limit }
 func (k *known) Ends() map[string]int64         { return k.ends }
 func (k *known) Overview() engine.Overview      { return k.overview }
-func (k *known) Sessions() []engine.SessionInfo { return k.sessions }
+func (k *known) Sessions() []engine.SessionInfo { return slices.Clone(k.sessions) }
 func (k *known) Channels() []engine.ChannelInfo { return k.channels }
 func (k *known) EndSession(id uint64) bool      { return id == 7 }
 func (k *known) EndChannel(name string) bool    { return name == "cam" }

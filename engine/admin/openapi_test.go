@@ -343,7 +343,7 @@ func TestEndingSessionsAndChannels(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list.Sessions) != 3 {
 		t.Fatalf("wanted the three sessions of the channel, got %s, %v", body, err)
 	}
-	if _, body := l.wants(http.StatusOK, "GET", "/api/v1/sessions?channel="); body != `{"sessions":[]}`+"\n" {
+	if _, body := l.wants(http.StatusOK, "GET", "/api/v1/sessions?channel="); body != `{"total":0,"sessions":[]}`+"\n" {
 		t.Errorf("wanted no session of a channel without a name, got %s", body)
 	}
 	ended := false

@@ -7,6 +7,7 @@ import { Table, twoPress } from "./table.js";
 
 const EVERY_MS = 1000;
 const MOST_SESSIONS = 100; // rows; a channel may have very many receivers
+const MOST_CHANNELS = 200; // rows; whoever waits for a channel makes one
 const READ_MS = 8000;
 const LAG_WARN = 2; // seconds
 const LAG_BAD = 10;
@@ -73,8 +74,8 @@ class StatusView {
         el("h2", {}, "The status is on the admin listener"),
         el("p", {}, "What a server does now, who is connected and who is slow, is not for everybody: this address does not tell it. Start the server with"),
         el("pre", {}, el("code", {}, "ADMIN_ADDRESS=127.0.0.1:9090")),
-        el("p", {}, "and open, on the machine it runs on, ", el("a", { href: "http://127.0.0.1:9090/#view=status" }, "http://127.0.0.1:9090/#view=status"),
-          ". To end sessions from there, set ADMIN_TOKEN too. From another machine, a tunnel leads to it: "),
+        el("p", {}, "and open, on the machine it runs on, ", el("code", {}, "http://127.0.0.1:9090/#view=status"),
+          " (type it or paste it: it is served to no page that links to it). To end sessions from there, set ADMIN_TOKEN too. From another machine, a tunnel leads to it: "),
         el("pre", {}, el("code", {}, `ssh -L 9090:127.0.0.1:9090 ${location.hostname}`))),
       el("div", { class: "status-body", id: "status-body", hidden: true },
         el("div", { class: "tiles" },
@@ -169,10 +170,10 @@ class StatusView {
       const server = await this.#api.get("server");
       const [channels, sessions] = await Promise.all([
         this.#api.get("channels"),
-        open ? this.#api.get(`sessions?channel=${encodeURIComponent(open)}`) : { sessions: [] },
+        open ? this.#api.get(`sessions?channel=${encodeURIComponent(open)}&limit=${MOST_SESSIONS}`) : { sessions: [], total: 0 },
       ]);
       if (turn !== this.#turn) return;
-      this.#show(server, channels.channels, sessions.sessions);
+      this.#show(server, channels.channels, sessions);
     } catch (problem) {
       if (turn !== this.#turn) return;
       if (!this.#explain(problem)) return; // asking again would not help
@@ -214,8 +215,14 @@ class StatusView {
   #useToken(event) {
     event.preventDefault();
     const field = byId("status-token");
-    this.#api.token = field.value.trim();
+    const token = field.value.trim();
     field.value = "";
+    // A header takes nothing else, and the browser would not even ask.
+    if (!/^[!-~]+$/.test(token)) {
+      this.#askToken("An admin token has visible characters of ASCII only, no spaces.");
+      return;
+    }
+    this.#api.token = token;
     byId("status-token-form").hidden = true;
     this.#state.set("idle", "Asking the server …", "plain", false);
     this.#schedule(0);
@@ -236,7 +243,7 @@ class StatusView {
 
   // --- showing ---
 
-  #show(server, channels, sessions) {
+  #show(server, channels, { sessions, total }) {
     for (const id of ["status-how", "status-again"]) byId(id).hidden = true;
     byId("status-body").hidden = false;
     byId("status-forget").hidden = !this.#api.hasToken;
@@ -244,12 +251,11 @@ class StatusView {
     this.#showTiles(server);
     this.#showPlots(server);
     channels.sort((a, b) => b.live - a.live || b.receivers - a.receivers || (a.name < b.name ? -1 : 1));
-    this.#tables.channels.update(channels);
-    byId("status-channel-count").textContent = `${channels.filter((channel) => channel.live).length} live of ${channels.length}`;
+    this.#tables.channels.update(channels.slice(0, MOST_CHANNELS));
+    byId("status-channel-count").textContent = `${channels.filter((channel) => channel.live).length} live of ${channels.length}${channels.length > MOST_CHANNELS ? `; the first ${MOST_CHANNELS}` : ""}`;
     this.#tables.slowest.update(server.slowest);
-    sessions.sort((a, b) => (b.kind === "publish") - (a.kind === "publish") || b.lag_seconds - a.lag_seconds || a.id - b.id);
-    this.#tables.sessions.update(sessions.slice(0, MOST_SESSIONS));
-    byId("status-open-count").textContent = sessions.length > MOST_SESSIONS ? `the ${MOST_SESSIONS} slowest of ${sessions.length}` : "";
+    this.#tables.sessions.update(sessions);
+    byId("status-open-count").textContent = total > sessions.length ? `the ${sessions.length} slowest of ${total}` : "";
     bars(byId("status-lags"), lagBars(server.lag_seconds));
     bars(byId("status-ends"), Object.entries(server.ends).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name.replaceAll("_", " "), n]));
     if (this.#state.state === "token" || performance.now() < this.#readUntil) return;
