@@ -315,7 +315,7 @@ func (w *window) wantNoErrors() {
 }
 
 // pictures takes screenshots as a wide window and as a phone, light and dark, and
-// checks that nothing sticks out at the side.
+// checks that nothing sticks out at the side, of the window or of what it stands in.
 func (w *window) pictures(name string) {
 	w.t.Helper()
 	dir := os.Getenv("WS_SCREENSHOTS")
@@ -333,6 +333,8 @@ func (w *window) pictures(name string) {
 					return err
 				}))
 			w.wait("a page as wide as the window", fmt.Sprintf(`innerWidth === %d && document.documentElement.scrollWidth <= innerWidth`, width))
+			w.wait("buttons within what they stand in", `[...document.querySelectorAll('.button:not(.quiet)')].every((button) =>
+				button.getBoundingClientRect().right <= button.parentElement.getBoundingClientRect().right + 0.5)`)
 			ctx, cancel := context.WithTimeout(w.ctx, mediaPatience)
 			picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 			cancel()
