@@ -36,10 +36,16 @@ var contentTypes = [...]string{
 // tsPacket is the size of an MPEG transport stream's packets, in bytes (ISO 13818-1).
 const tsPacket = 188
 
+// ebml is what WebM and Matroska begin with (RFC 8794, 11.2.1).
+var ebml = []byte{0x1A, 0x45, 0xDF, 0xA3}
+
 // sniff tells the container from a stream's first bytes.
 func sniff(b []byte) container {
 	switch {
-	case bytes.HasPrefix(b, []byte{0x1A, 0x45, 0xDF, 0xA3}): // EBML
+	// Chromium's MediaRecorder often gives the first byte of its WebM away alone.
+	case len(b) > 0 && bytes.HasPrefix(ebml, b):
+		return webm
+	case bytes.HasPrefix(b, ebml):
 		if bytes.Contains(b[:min(len(b), 64)], []byte("matroska")) {
 			return matroska
 		}

@@ -11,7 +11,7 @@ import (
 func TestSniff(t *testing.T) {
 	ts := func(n int) string { return string(bytes.Repeat(append([]byte{0x47}, make([]byte, 187)...), n)) }
 	for want, beginnings := range map[container][]string{
-		webm:     {"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm", "\x1a\x45\xdf\xa3"},
+		webm:     {"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm", "\x1a\x45\xdf\xa3", "\x1a\x45\xdf", "\x1a"},
 		matroska: {"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska\x42\x87"},
 		mp4:      {"\x00\x00\x00\x18ftypiso5", "\x00\x00\x00\x18styp", "\x00\x00\x10\x00moof\x00"},
 		flv:      {"FLV\x01\x05\x00\x00\x00\x09"},
@@ -20,7 +20,7 @@ func TestSniff(t *testing.T) {
 		adts:     {"\xff\xf1\x50\x80\x02\x1f\xfc", "\xff\xf9\x4c\x80"},
 		mp3:      {"ID3\x04\x00", "\xff\xfb\x90\x44", "\xff\xf3\x40\xc0"},
 		unknownContainer: {
-			"h", "FLV", "FLV\x02", "\x1a\x45\xdf", "ftypisom", "\x00\x00\x00\x18mdat", ts(1)[:187], ts(1) + "?", ts(3) + "?",
+			"h", "FLV", "FLV\x02", "", "\x1a\x1a", "\x1a\x45\xdf\xa2", "ftypisom", "\x00\x00\x00\x18mdat", ts(1)[:187], ts(1) + "?", ts(3) + "?",
 			"\xff\xff\xff\xff", "\xff\xfb\xf0\x44", "\xff\xf1\x7c\x80", "\xff\xe8\x90\x44", "\xff\xfb", "<html>",
 		},
 	} {
