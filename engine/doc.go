@@ -68,6 +68,26 @@
 //   - the certificate's watch, with TLS; one that accepts for each listener (door); and
 //     net/http's, one for each handshake or page.
 //   - nbio's goroutine for closed connections: session.closed, one after the other.
+//   - for moments, those that Server.Alive asks with, and the one that ends the front.
+//
+// Beside the engine run, to the end of the process: the log's writer and the one that
+// feeds systemd's watchdog (package main), the coordinator's link (auth), and the
+// operator's listener with net/http's (engine/admin); all of these call in here only by
+// the Server's methods for any goroutine.
+//
+// # Where it is
+//
+//	front, client, origin, proxied, upgrade       a request, from its first byte to a session
+//	accept, gate, crowd, places, descriptors      how many may come, and who is next
+//	http, httppublish, httpreceive, answer        the doors for plain HTTP
+//	session, inbound, outbound, tlslink, socket   a session: its two ways, TLS, the kernel
+//	pollers, read, pace                           nbio, and when to read and to write
+//	registry, channel, group, receiver, drainer   from the ring to the receivers
+//	heartbeat, closing, reason, shutdown, fault   how sessions end
+//	budget, memory, tidy, container               what is kept, and what it is
+//	tally, survey, operator, census, sessionlog   what is known of sessions
+//	server, config, warn, kind, tls               start, settings, certificates
+//	alive, health                                 the watchdog's questions, and -health's
 //
 // # Who writes to a socket
 //
