@@ -226,13 +226,7 @@ func TestTheOperatorEndsASession(t *testing.T) {
 func TestReadyzDuringAShutdown(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin)
-	pub := s.publish("cam", "key")
-	stalled := s.receive("cam", "key", wstest.ReceiveBuffer(2048))
-	stalled.StopReading()
-	for i := range 60 {
-		pub.Send(wstest.Binary, payload(200_000, uint64(i)))
-	}
-	pub.Sync()
+	pub, stalled := s.leaveBehind()
 	if status, body := s.operator("GET", "/readyz"); status != 200 || body != "ready\n" {
 		t.Errorf("wanted 200, got %d %q", status, body)
 	}
