@@ -26,8 +26,8 @@ func (s *server) httpGet(path string, opts ...wstest.Option) *wstest.HTTP {
 // webmStart is how a WebM stream begins, as far as anybody here looks.
 var webmStart = []byte("\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm")
 
-// An early receiver, a late one and a probe get the payloads, one behind the other, and
-// then the end.
+// An early receiver, a late one and a probe get the payloads, one behind the other, in
+// chunks if they speak HTTP/1.1, and then the end.
 func TestHTTPReceiversGetTheStream(t *testing.T) {
 	t.Parallel()
 	id := wstest.NewIdentity(t, "127.0.0.1")
@@ -37,6 +37,7 @@ func TestHTTPReceiversGetTheStream(t *testing.T) {
 	ps := [][]byte{webmStart, {}, payload(1, 1), payload(125, 2), payload(126, 3), payload(20_000, 4), payload(65_536, 5), payload(300_000, 6)}
 	all := bytes.Join(ps, nil)
 
+	const old = 1 // of HTTP/1.0
 	early := []*wstest.HTTP{
 		s.httpGet("/cam/key/receive"),
 		s.httpGet("/cam/key/receive", wstest.Proto("HTTP/1.0"), wstest.WithoutHeader("Host")),
@@ -62,8 +63,12 @@ func TestHTTPReceiversGetTheStream(t *testing.T) {
 			c.WantEnd()
 			continue
 		}
+		chunks := "chunked"
+		if i == old {
+			chunks = ""
+		}
 		if h.Get("Content-Type") != "video/webm" || h.Get("Cache-Control") != "no-store" || h.Get("Connection") != "close" ||
-			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Length") != "" || h.Get("Transfer-Encoding") != "" || h.Get("Date") == "" {
+			h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Content-Length") != "" || h.Get("Transfer-Encoding") != chunks || h.Get("Date") == "" {
 			t.Errorf("the header is %v", h)
 		}
 		c.WantBody(all)
@@ -219,10 +224,11 @@ func TestHTTPReceiverThatIsTooSlowIsCut(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
 	slow, good := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(4096)), s.httpGet("/cam/key/receive")
-	s.wantSessions(2)
+	old := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(4096), wstest.Proto("HTTP/1.0")) // has nothing but the reset
+	s.wantSessions(3)
 	pub := s.publish("cam", "key")
 	sent := int64(0)
-	for i := 0; !strings.Contains(s.logs(), "reason=slow_receiver"); i++ {
+	for i := 0; strings.Count(s.logs(), "reason=slow_receiver") < 2; i++ {
 		p := payload(200_000, uint64(i))
 		pub.Send(wstest.Binary, p)
 		if i == 0 {
@@ -233,12 +239,38 @@ func TestHTTPReceiverThatIsTooSlowIsCut(t *testing.T) {
 			t.Fatal("it is never too slow")
 		}
 	}
-	slow.WantHead(200)
-	if n := slow.WantCut(); n >= sent {
-		t.Errorf("it got %d bytes of %d", n, sent)
+	for _, c := range []*wstest.HTTP{slow, old} {
+		c.WantHead(200)
+		if n := c.WantCut(); n >= sent {
+			t.Errorf("it got %d bytes of %d", n, sent)
+		}
 	}
 	pub.CloseHandshake(1000)
 	good.WantEnd()
+}
+
+// Only the end of a stream has the last chunk: not that of a process which is killed, nor
+// that of a client which shuts its sending side down.
+func TestHTTPReceiversCanTellACut(t *testing.T) {
+	t.Parallel()
+	id := wstest.NewIdentity(t, "one")
+	s, _ := startTLS(t, id)
+	pub := s.publish("cam", "key")
+	leaver := s.httpGet("/cam/key/receive")
+	cut := []*wstest.HTTP{leaver, s.httpGet("/cam/key/receive"), wstest.Get(t, s.tlsAddr, "/cam/key/receive", wstest.TLS(id.Trust()))}
+	s.wantSessions(4)
+	pub.Send(wstest.Binary, webmStart)
+	for _, c := range cut {
+		c.WantHead(200)
+		c.WantBody(webmStart)
+	}
+	_ = leaver.TCP().CloseWrite()
+	s.wantLog("reason=client_gone")
+	s.signal(syscall.SIGKILL)
+	s.wait(10 * time.Second)
+	for _, c := range cut {
+		c.WantCut()
+	}
 }
 
 // What a receiver sends is discarded, also a second request; one that shuts its sending

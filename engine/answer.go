@@ -24,8 +24,8 @@ func appendAnswer(b []byte, status int, text, more string) []byte {
 }
 
 // appendHead appends the beginning of an answer: what is to come is the rest of its
-// header, an empty line and the body, which ends with the connection if no length is
-// given (RFC 9112, 6.3).
+// header, an empty line and the body, which ends with the connection if neither a length
+// is given nor chunks are (RFC 9112, 6.3).
 func appendHead(b []byte, status int, contentType, more string) []byte {
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)

@@ -35,11 +35,12 @@
 // Channel.wake: waking a drainer would cost more.
 //
 // A receiver over plain HTTP (session.door) is served by the same groups and drainers:
-// member.drainHTTP leaves the frames' headers out, gathers small packets in a buffer and
-// writes large ones straight from the ring. Its answer's header goes out with the first
-// byte of the stream. Where the protocol needs a word, WebSocket has a close frame and
-// HTTP a status; once the header is written, the end of the connection is all there is
-// to say: a FIN when everything was sent, else a reset (session.mustCut).
+// member.drainHTTP leaves the frames' headers out and gathers the payloads in a buffer,
+// each of which is a chunk of the answer, if the client speaks HTTP/1.1. The answer's
+// header goes out with the first byte of the stream. Where the protocol needs a word,
+// WebSocket has a close frame and HTTP a status; once the header is written, the end is
+// all there is to say: the last chunk and a FIN when everything was sent, else a reset
+// (session.mustCut).
 //
 // A publisher over plain HTTP is one whose bytes are found by another decoder
 // (session.decodeBody, package body): what one read brings of its request's body becomes a

@@ -24,7 +24,9 @@ func (d doorway) String() string { return doorNames[d] }
 // httpSide is what a session has more when its client speaks plain HTTP: a GET that is
 // answered with the stream, or a PUT whose body is one.
 type httpSide struct {
-	more string // static: header lines for whatever is answered, each with its CR LF
+	// Static after construction.
+	more    string // header lines for whatever is answered, each with its CR LF
+	chunked bool   // the stream is answered in chunks: the client speaks HTTP/1.1
 
 	body body.Decoder // guarded by the session's in.mu; publishers only
 
@@ -81,7 +83,7 @@ func (f *front) openHTTP(h http.Header, r *http.Request, k kind) (o opening, sta
 		h.Set(line.name, line.value)
 	}
 	h.Set("Cache-Control", "no-store")
-	o.http = &httpSide{more: joinLines(more)}
+	o.http = &httpSide{more: joinLines(more), chunked: r.ProtoAtLeast(1, 1)}
 	methods := methodsOf(k)
 	switch {
 	case !slices.Contains(strings.Split(methods, ", "), r.Method):

@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// gatheredPiece is the most of small packets that is put together for a receiver over
-	// HTTP, in bytes: their headers stand between them in the ring. It is what one that
-	// stopped reading costs.
+	// gatheredPiece is the most of the stream that is put together for a receiver over
+	// HTTP, and written at once, in bytes: headers stand between the packets in the ring.
+	// It is what one that stopped reading costs.
 	gatheredPiece = 64 << 10
 
-	// gatheredPacket is the size of a packet's payload, in bytes, from which on it is
-	// written by itself, straight from the ring.
-	gatheredPacket = 16 << 10
+	// chunkLine is the line in front of a chunk, whose size is written into it once that
+	// is known: gatheredPiece at most. lastChunk is behind the last one (RFC 9112, 7.1).
+	chunkLine = "00000\r\n"
+	lastChunk = "0\r\n\r\n"
 )
 
 // drainHTTP is drainLocked for a receiver over HTTP: it gets the payloads alone, one
@@ -62,16 +63,16 @@ func (m *member) drainHTTP(over bool, now int64) (again bool) {
 // the first packet is there and not looked at yet: then nothing was used. The caller
 // holds the write lock, and the socket is free.
 func (m *member) writePayloads() (used int, early bool) {
+	if !m.cur.More() {
+		return 0, false
+	}
 	s := m.s
-	var buf *bytebufferpool.ByteBuffer
-	defer func() {
-		if buf != nil {
-			bytebufferpool.Put(buf)
-		}
-	}()
+	buf := bytebufferpool.Get()
+	defer bytebufferpool.Put(buf)
+	begin := 0 // of the payloads in buf
 	for used < gatheredPiece {
 		begins := !m.cur.MidPacket()
-		b := m.cur.TakeRest(m.limit())
+		b := m.cur.TakeRest(gatheredPiece)
 		if b == nil {
 			break
 		}
@@ -79,51 +80,60 @@ func (m *member) writePayloads() (used int, early bool) {
 		if begins {
 			payload = frame.Payload(b)
 		}
-		if len(payload) > 0 && !s.http.begun.Load() {
+		if len(payload) > 0 && begin == 0 {
 			kind := s.ch.ContentType()
 			if kind == "" {
 				m.cur.Back(len(b))
 				return 0, true
 			}
-			s.http.begun.Store(true)
-			buf = bytebufferpool.Get()
-			buf.B = append(appendHead(buf.B, http.StatusOK, kind, s.http.more), "\r\n"...)
+			buf.B = s.http.appendBegin(buf.B, kind)
+			begin = len(buf.B)
 		}
-		if buf == nil && len(payload) >= gatheredPacket {
-			n := s.writePackets(payload)
-			if n < len(payload) {
-				m.cur.Back(len(payload) - n)
-			}
-			return used + len(b) - len(payload) + n, false
-		}
-		if buf == nil && len(payload) > 0 {
-			buf = bytebufferpool.Get()
-		}
-		room := gatheredPiece - used
-		if len(payload) > room {
-			m.cur.Back(len(payload) - room)
-			b, payload = b[:len(b)-len(payload)+room], payload[:room]
+		if over := used + len(payload) - gatheredPiece; over > 0 {
+			m.cur.Back(over)
+			b, payload = b[:len(b)-over], payload[:len(payload)-over]
 		}
 		used += len(b)
-		if len(payload) > 0 {
-			buf.B = append(buf.B, payload...)
-		}
+		buf.B = append(buf.B, payload...)
 		if s.kind == probe && !m.cur.MidPacket() {
 			break
 		}
 	}
-	if buf != nil {
+	if len(buf.B) > 0 {
+		buf.B = s.http.closePiece(buf.B, begin)
 		s.writePiece(buf.B)
 	}
 	return used, false
 }
 
-// limit is how much of a packet is taken from the ring at once, in bytes.
-func (m *member) limit() int {
-	if m.s.tls != nil {
-		return sealedPiece
+// appendBegin appends what stands before a piece of the stream: before the first one the
+// answer's header. The caller holds the write lock.
+func (h *httpSide) appendBegin(b []byte, contentType string) []byte {
+	if !h.begun.Swap(true) {
+		b = appendHead(b, http.StatusOK, contentType, h.more)
+		if h.chunked {
+			b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		}
+		b = append(b, "\r\n"...)
 	}
-	return directPiece
+	if h.chunked {
+		b = append(b, chunkLine...)
+	}
+	return b
+}
+
+// closePiece makes a chunk of the piece of the stream that begins there in b, if it is
+// to be one.
+func (h *httpSide) closePiece(b []byte, begin int) []byte {
+	if !h.chunked {
+		return b
+	}
+	size := len(b) - begin
+	for i := begin - len("\r\n") - 1; size > 0; i-- {
+		b[i] = "0123456789abcdef"[size&0xF]
+		size >>= 4
+	}
+	return append(b, "\r\n"...)
 }
 
 // writePiece is writePackets for bytes that cannot go back to the ring: nbio keeps what
@@ -150,11 +160,13 @@ func (s *session) cut() {
 	_ = s.conn.Close()
 }
 
-// appendEnd appends the end of the answer: nothing where the end of the connection says
-// it, a status where no header was written yet. The caller holds the write lock.
+// appendEnd appends the end of the answer: the last chunk, or nothing where the end of the
+// connection says it, a status where no header was written yet. The caller holds the write lock.
 func (s *session) appendEnd(b []byte) []byte {
 	how := closings[s.reason()]
 	switch {
+	case s.http.begun.Load() && s.http.chunked: // what is incomplete was cut off (mustCut)
+		return append(b, lastChunk...)
 	case how.status == 0 || s.http.begun.Load():
 		return b
 	case s.kind == publish && how.status == http.StatusOK:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/textproto"
 	"os"
 	"strconv"
@@ -26,6 +27,8 @@ type HTTP struct {
 	tcp     *net.TCPConn
 	br      *bufio.Reader
 	timeout time.Duration
+
+	chunks io.Reader // the body, if the answer's header says that it comes in chunks; else nil
 }
 
 // Get sends a GET and does not wait for the answer. The connection is closed at the
@@ -136,6 +139,9 @@ func (c *HTTP) HeadE() (status int, h http.Header, err error) {
 		return 0, nil, fmt.Errorf("no status line: %q", line)
 	}
 	m, err := r.ReadMIMEHeader()
+	if m.Get("Transfer-Encoding") == "chunked" {
+		c.chunks = httputil.NewChunkedReader(c.br)
+	}
 	return status, http.Header(m), err
 }
 
@@ -153,18 +159,41 @@ func (c *HTTP) WantHead(status int) http.Header {
 	return h
 }
 
-// ReadE reads some bytes of the body as they come on the wire.
+// ReadE reads some bytes of the body. Its error is io.EOF if the connection ends in order,
+// and of a body in chunks the last one has come.
 func (c *HTTP) ReadE(b []byte) (int, error) {
 	_ = c.nc.SetReadDeadline(time.Now().Add(c.timeout))
-	return c.br.Read(b)
+	return c.read(b)
 }
+
+func (c *HTTP) read(b []byte) (int, error) {
+	if c.chunks == nil {
+		return c.br.Read(b)
+	}
+	n, err := c.chunks.Read(b)
+	if errors.Is(err, io.EOF) { // behind the last chunk's size
+		rest, err := io.ReadAll(c.br)
+		if err == nil && string(rest) != "\r\n" {
+			err = fmt.Errorf("behind the last chunk stands %q", rest)
+		}
+		c.chunks = nil
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, err
+}
+
+type readerFunc func(b []byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // WantBody fails unless these bytes are next.
 func (c *HTTP) WantBody(want []byte) {
 	c.t.Helper()
 	_ = c.nc.SetReadDeadline(time.Now().Add(c.timeout))
 	got := make([]byte, len(want))
-	n, err := io.ReadFull(c.br, got)
+	n, err := io.ReadFull(readerFunc(c.read), got)
 	if err != nil {
 		c.t.Fatalf("%s: wanted %d bytes, got %d and %v", c.name, len(want), n, err)
 	}
