@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -80,6 +81,24 @@ func wantSum(t *testing.T, c *wstest.HTTP, want hash.Hash) (n int64) {
 		t.Errorf("%d bytes of something else", n)
 	}
 	return n
+}
+
+// Who has not got everything when a shutdown has no more time is cut off, and can tell
+// that from the end of the stream without chunks too.
+func TestHTTPReceiversThatAShutdownCuts(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.ReceiverLagMB = 64 })
+	rec := wstest.Get(t, s.addr, "/cam/key/receive", wstest.Proto("HTTP/1.0"), wstest.ReceiveBuffer(4096))
+	rs := s.session(rec)
+	pub := s.publish("cam", "key")
+	for i := 0; rs.free(); i++ {
+		pub.Send(wstest.Binary, numbered(i, 100_000))
+		pub.Sync()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.hasten(ctx)
+	rec.WantHead(200)
+	rec.WantCut()
 }
 
 // However clients over HTTP come and go, they have no goroutine, and leave nothing.

@@ -203,7 +203,7 @@ func (s *session) run() {
 }
 
 // abort cuts the connection; closed follows. A session that is not handed over yet
-// is left to its handshake. Called by the sweep.
+// is left to its handshake. Called by the sweep, and at the end of a shutdown.
 //
 // The policy: what the kernel holds for a client is forgotten with the session if the
 // client is not there any more, or would not find the close frame behind it. Else the

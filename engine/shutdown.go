@@ -153,7 +153,20 @@ func (srv *Server) endAll(ctx context.Context) int {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			srv.cutHTTP()
 			return left
+		}
+	}
+}
+
+// cutHTTP cuts off the receivers over HTTP that were not sent everything: nbio's stop
+// would end their connections in order, which one of HTTP/1.0 takes for the stream's end.
+func (srv *Server) cutHTTP() {
+	for shard := range rosterShards {
+		for _, s := range srv.roster.snapshot(shard, nil) {
+			if s.http != nil && s.http.begun.Load() {
+				s.abort()
+			}
 		}
 	}
 }
