@@ -76,13 +76,13 @@ func TestHTTPPublishers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := "/" + name + "/key/"
 			ws, get := wstest.Dial(t, s.addr, path+"receive"), wstest.Get(t, s.addr, path+"receive")
-			s.wantLog(fmt.Sprintf("channel=%s kind=receive door=http", name))
+			s.wantLine("session begins", "channel="+name+" kind=receive ", "door=http")
 			addr, opts := s.addr, append(c.opts, wstest.PipelinedRaw(c.body[:head]))
 			if c.tls {
 				addr, opts = s.tlsAddr, append(opts, wstest.TLS(id.Trust()))
 			}
 			pub := wstest.Ask(t, c.method, addr, path+"publish", opts...)
-			s.wantLog(fmt.Sprintf("channel=%s kind=publish door=http", name)) // after the hand-over
+			s.wantLine("session begins", "channel="+name+" kind=publish ", "door=http") // after the hand-over
 			pub.Send(c.body[head : len(c.body)/2])
 			pub.Send(c.body[len(c.body)/2:])
 			pub.Send([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")) // no request
@@ -267,7 +267,7 @@ func TestHTTPWithRealPrograms(t *testing.T) {
 		ffmpeg := start(t, "ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", url(channel, "receive"), "-c", "copy", "-f", "webm", copied)
 		ws := startReceiver(t, s.addr, "/"+channel+"/key/receive", nil)
 		eventually(t, mediaPatience, "all three wait", func() bool {
-			return strings.Count(s.logs(), fmt.Sprintf("channel=%s kind=receive door=", channel)) == 3
+			return strings.Count(s.logs(), fmt.Sprintf("\"session begins\" channel=%s kind=receive ", channel)) == 3
 		})
 		publish(url(channel, "publish"))
 		if err := errors.Join(curl(), ffmpeg()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -221,6 +222,16 @@ func (s *server) wantLog(words ...string) {
 	s.t.Helper()
 	if !s.log.waitFor(10*time.Second, func(log string) bool { return containsAll(log, words...) }) {
 		s.t.Fatalf("wanted %q in the log, got:\n%s", words, s.logs())
+	}
+}
+
+// wantLine fails unless a line of the log has all of the words, soon.
+func (s *server) wantLine(words ...string) {
+	s.t.Helper()
+	if !s.log.waitFor(10*time.Second, func(log string) bool {
+		return slices.ContainsFunc(strings.Split(log, "\n"), func(line string) bool { return containsAll(line, words...) })
+	}) {
+		s.t.Fatalf("wanted a line with %q in the log, got:\n%s", words, s.logs())
 	}
 }
 
