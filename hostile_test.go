@@ -133,7 +133,7 @@ func TestARequestBehindAnUpgradeIsABrokenFrame(t *testing.T) {
 		}
 	}
 	s.wantWholeLog()
-	if strings.Contains(s.logs(), "second") {
+	if strings.Contains(s.logs(), "channel=second") {
 		t.Errorf("wanted no second request, got:\n%s", s.logs())
 	}
 }
