@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+// eventually fails unless cond becomes true within d.
+func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if raceEnabled {
+		d *= 3 // everything is slower, on a loaded machine by that much
+	}
+	deadline := time.Now().Add(d)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("wanted within %v: %s", d, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// payload is n bytes that differ from place to place and from seed to seed.
+func payload(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(seed, 42))
+	for i := 0; i+8 <= n; i += 8 {
+		v := r.Uint64()
+		for j := range 8 {
+			b[i+j] = byte(v >> (8 * j))
+		}
+	}
+	for i := n &^ 7; i < n; i++ {
+		b[i] = byte(r.Uint64())
+	}
+	return b
+}
+
+// packets is n different small packets.
+func packets(n int) [][]byte {
+	ps := make([][]byte, n)
+	for i := range ps {
+		ps[i] = fmt.Appendf(nil, "packet-%05d", i)
+	}
+	return ps
+}
+
+func sendAll(c *wstest.Conn, ps ...[]byte) {
+	for _, p := range ps {
+		c.Send(wstest.Binary, p)
+	}
+}
+
+// freePort is a port that was free a moment ago, as settings are written.
+func freePort(t *testing.T) string { return strconv.Itoa(wstest.FreePort(t)) }
+
+func writeFile(t *testing.T, name, content string) {
+	t.Helper()
+	// In one step, so that nobody reads half of it.
+	tmp := name + ".new"
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lines(s string) []string {
+	var all []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimRight(line, "\n"); strings.TrimSpace(line) != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func tail(s string) string {
+	const most = 4000
+	if len(s) > most {
+		return "..." + s[len(s)-most:]
+	}
+	return s
+}
+
+func from(s, word string) string {
+	s = s[strings.Index(s, word):]
+	return s[:min(len(s), 6000)]
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// logBuffer collects a process's output and can be waited on.
+type logBuffer struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	b    bytes.Buffer
+	over bool
+}
+
+func newLogBuffer() *logBuffer {
+	l := &logBuffer{}
+	l.cond = sync.NewCond(&l.mu)
+	return l
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cond.Broadcast()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	l.cond.Broadcast()
+}
+
+func (l *logBuffer) waitFor(d time.Duration, cond func(string) bool) bool {
+	deadline := time.Now().Add(d)
+	timer := time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cond.Broadcast()
+	})
+	defer timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !cond(l.b.String()) {
+		if l.over || time.Now().After(deadline) {
+			return cond(l.b.String())
+		}
+		l.cond.Wait()
+	}
+	return true
+}
+
+// numbered is a packet of n bytes that carries its number and a checkable rest.
+func numbered(i, n int) []byte {
+	b := make([]byte, max(n, 4))
+	binary.BigEndian.PutUint32(b, uint32(i))
+	for j := 4; j < len(b); j++ {
+		b[j] = byte(i*31 + j*7)
+	}
+	return b
+}
+
+// checkNumbered returns the number of a packet made by numbered.
+func checkNumbered(b []byte) (int, error) {
+	if len(b) < 4 {
+		return 0, fmt.Errorf("a packet of %d bytes", len(b))
+	}
+	i := int(binary.BigEndian.Uint32(b))
+	for j := 4; j < len(b); j++ {
+		if b[j] != byte(i*31+j*7) {
+			return i, fmt.Errorf("packet %d differs at byte %d of %d", i, j, len(b))
+		}
+	}
+	return i, nil
+}
+
+// follow reads numbered packets until the close frame. It returns the first and
+// the last number, and the close code; an error for a gap, a repeat or a bad byte.
+func follow(c *wstest.Conn, patience time.Duration, seen func(i int)) (first, last, code int, err error) {
+	first, last = -1, -1
+	for {
+		m, err := c.NextWithin(patience)
+		if err != nil {
+			return first, last, 0, fmt.Errorf("after packet %d: %w", last, err)
+		}
+		switch m.Op {
+		case wstest.Close:
+			return first, last, m.Code(), nil
+		case wstest.Text:
+			continue
+		}
+		i, err := checkNumbered(m.Payload)
+		if err != nil {
+			return first, last, 0, err
+		}
+		if last >= 0 && i != last+1 {
+			return first, last, 0, fmt.Errorf("wanted packet %d, got packet %d", last+1, i)
+		}
+		if first < 0 {
+			first = i
+		}
+		last = i
+		if seen != nil {
+			seen(i)
+		}
+	}
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"ws-stream-server/engine/wstest"
+)
+
+func TestMistake03StalledReceiverFreezesNobody(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := startServer(t, "LOG_REQUESTS=NO", "GOP_CACHE_SIZE_MB=4", "RECEIVER_LAG_MB=4", "MAX_MESSAGE_MB=1")
+	const all, stalled, n, size = 150, 50, 60, 32 << 10
+	var taking []*wstest.Conn
+	for i := range all {
+		if i%3 == 0 {
+			s.receive("cam", "key", wstest.ReceiveBuffer(2048)).StopReading()
+			continue
+		}
+		taking = append(taking, s.receive("cam", "key"))
+	}
+	pub := s.publish("cam", "key")
+	arrived := make([]atomic.Int64, n)
+	var worst atomic.Int64
+	var sent [n]atomic.Int64
+	var wg sync.WaitGroup
+	for _, r := range taking {
+		wg.Go(func() {
+			first, last, code, err := follow(r, 20*time.Second, func(i int) {
+				arrived[i].Add(1)
+				if d := time.Now().UnixNano() - sent[i].Load(); d > worst.Load() {
+					worst.Store(d)
+				}
+			})
+			if err != nil || first != 0 || last != n-1 || code != 1000 {
+				t.Errorf("a receiver that reads: wanted packets 0 to %d and 1000, got %d to %d and %d, %v", n-1, first, last, code, err)
+			}
+		})
+	}
+	for i := range n {
+		sent[i].Store(time.Now().UnixNano())
+		pub.Send(wstest.Binary, numbered(i, size))
+		time.Sleep(25 * time.Millisecond)
+	}
+	pub.CloseHandshake(1000)
+	wg.Wait()
+	if got := arrived[n-1].Load(); got != all-stalled {
+		t.Errorf("wanted the last packet at %d receivers, got %d", all-stalled, got)
+	}
+	t.Logf("worst latency with %d of %d receivers stalled: %v", stalled, all, time.Duration(worst.Load()).Round(time.Millisecond))
+	if limit := 5 * time.Second; time.Duration(worst.Load()) > limit {
+		t.Errorf("wanted each packet within %v, the worst took %v", limit, time.Duration(worst.Load()))
+	}
+}
+
+func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
+	for _, size := range []int{200, 30_000, 700_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			s := s.on(t)
+			pub := s.publish("cam", "key")
+			r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
+			r.Sync()
+			ok := s.receive("cam", "key")
+			total := 6 << 20 / size // thrice what is kept: it is told long before the last one, and then has 5 s
+			done := make(chan error, 1)
+			got := make(chan int, total)
+			go func() {
+				first, last, code, err := follow(ok, 20*time.Second, func(i int) { got <- i })
+				if err == nil && (first != 0 || last != total-1 || code != 1000) {
+					err = fmt.Errorf("got packets %d to %d and %d", first, last, code)
+				}
+				done <- err
+			}()
+			var batch []byte
+			for i := range total {
+				batch = frame{Op: wstest.Binary, Payload: numbered(i, size)}.AppendTo(batch)
+				if len(batch) < 100_000 && i < total-1 {
+					continue
+				}
+				pub.SendRaw(batch)
+				batch = batch[:0]
+				for len(got) <= i { // keeps the other one within what is kept
+					time.Sleep(time.Millisecond)
+				}
+			}
+			// It reads now: a whole run of packets, then the reason, then the end. It has 5 s.
+			first, last, code, err := follow(r, 10*time.Second, nil)
+			if err != nil || first != 0 || code != 4008 {
+				t.Fatalf("slow receiver: wanted packets from 0 and CLOSE 4008, got %d to %d and %d, %v", first, last, code, err)
+			}
+			r.WantEOF()
+			t.Logf("got packets 0 to %d of %d, then 4008", last, total)
+			pub.CloseHandshake(1000)
+			if err := <-done; err != nil {
+				t.Errorf("the other receiver: wanted packets 0 to %d and 1000, got %v", total-1, err)
+			}
+		})
+	}
+	s.signal(syscall.SIGTERM)
+	s.wait(15 * time.Second)
+	s.wantLog(`msg="sessions ended" client_closed=3 stream_ended=3 slow_receiver=3`)
+}
+
+func TestReceiverWithinTheLagIsKept(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=16", "MAX_MESSAGE_MB=1")
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
+	r.StopReading()
+	const size, n = 100 << 10, 150 // 15 MiB
+	for i := range n {
+		pub.Send(wstest.Binary, numbered(i, size))
+	}
+	pub.Sync()
+	r.ResumeReading()
+	for i := range n {
+		r.WantPacket(numbered(i, size))
+	}
+	pub.Send(wstest.Binary, numbered(n, 10))
+	r.WantPacket(numbered(n, 10))
+}
+
+func TestSlowReceiversSlotAndMemoryComeBack(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	requireLoopbackRange(t)
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1", "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=2")
+	pub := s.publish("cam", "key")
+	watch := s.receive("cam", "key")
+	for range 2 {
+		s.receive("cam", "key", wstest.From("127.0.10.1"), wstest.ReceiveBuffer(2048)).StopReading()
+	}
+	s.refuses(429, "/cam/key/receive", wstest.From("127.0.10.1"))
+	go func() { _, _, _, _ = follow(watch, 30*time.Second, nil) }()
+	deadline := time.Now().Add(30 * time.Second)
+	for i := 0; ; i++ { // they fall behind, and their slots come back although they never read
+		pub.Send(wstest.Binary, numbered(i, 100_000))
+		c, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
+		if c != nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("wanted the slots of receivers that are too slow back within 30 s")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	eventually(t, 15*time.Second, "both slots are free", func() bool {
+		a, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
+		b, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
+		for _, c := range []*wstest.Conn{a, b} {
+			if c != nil {
+				c.Close()
+			}
+		}
+		return a != nil && b != nil
+	})
+}
+
+func TestMemoryIsBoundedWhateverReceiversDo(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	s := startServer(t, "GOP_CACHE_SIZE_MB=8", "RECEIVER_LAG_MB=8", "MAX_MESSAGE_MB=4", "LOG_REQUESTS=NO")
+	pub := s.publish("cam", "key")
+	for range 60 {
+		s.receive("cam", "key", wstest.ReceiveBuffer(2048)).StopReading()
+	}
+	watch := s.receive("cam", "key")
+	// Receivers that send, and receivers that send endless messages.
+	talker := s.receive("cam", "key")
+	talker.SendRaw(wstest.Bytes(frame{Op: wstest.Binary, Payload: []byte("x"), Declare: 1 << 40}))
+	before := s.memory()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		junk := make([]byte, 1<<20)
+		for range 200 {
+			if talker.SendRawE(junk) != nil {
+				return
+			}
+		}
+	})
+	var peak int64
+	for i := range 300 {
+		pub.Send(wstest.Binary, payload(1<<20, uint64(i)))
+		watch.WantPacket(payload(1<<20, uint64(i)))
+		peak = max(peak, s.memory())
+	}
+	wg.Wait()
+	limit := int64(120 << 20)
+	if raceEnabled {
+		limit *= 4
+	}
+	t.Logf("memory: %d MiB before, peak %d MiB after 300 MiB", before>>20, peak>>20)
+	if peak-before > limit {
+		t.Errorf("wanted at most %d MiB more with cache and lag of 16 MiB together, got %d MiB", limit>>20, (peak-before)>>20)
+	}
+}
+
+// A packet that comes while the server writes a pong, a heartbeat or another packet
+// to the receiver arrives all the same: nothing has to follow it.
+func TestAPacketRightBehindAPongArrives(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "LOG_REQUESTS=NO")
+	pub, r := s.publish("cam", "key"), s.receive("cam", "key")
+	for end, i := time.Now().Add(5*time.Second), 0; time.Now().Before(end); i++ {
+		r.Send(wstest.Ping, []byte("x"))
+		r.WantPong([]byte("x"))
+		pub.Send(wstest.Binary, numbered(i, 10))
+		r.WantPacket(numbered(i, 10))
+	}
+	for i := range 200 { // and so does the end of the stream
+		channel := fmt.Sprint("cam", i)
+		pub, r := s.publish(channel, "key"), s.receive(channel, "key")
+		r.Send(wstest.Ping, []byte("x"))
+		r.WantPong([]byte("x"))
+		pub.SendFrames(frame{Op: wstest.Binary, Payload: numbered(i, 10)}, frame{Op: wstest.Close})
+		r.WantPacket(numbered(i, 10))
+		r.WantClose(1000)
+		r.WantEOF()
+	}
+}
+
+// A receiver that is behind and leaves, or errs, gets the rest of the packet that
+// was begun, then its answer.
+func TestEndsOfAReceiverThatIsBehind(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	pub := s.publish("cam", "key")
+	for i := range 60 {
+		pub.Send(wstest.Binary, numbered(i, 200_000))
+	}
+	pub.Sync()
+	for _, c := range []struct {
+		name string
+		send []byte
+		code int
+	}{
+		{"close", wstest.Bytes(frame{Op: wstest.Close, Payload: wstest.ClosePayload(1000, "enough")}), 1000},
+		{"broken frame", wstest.Bytes(frame{Op: 7}), 1002},
+		{"text that is not UTF-8", wstest.Bytes(frame{Op: wstest.Text, Payload: []byte("\xff")}), 1007},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := s.on(t).receive("cam", "key", wstest.ReceiveBuffer(256<<10))
+			time.Sleep(100 * time.Millisecond) // the socket fills up
+			r.SendRaw(c.send)
+			first, last, code, err := follow(r, 10*time.Second, nil)
+			if err != nil || first != 0 || code != c.code {
+				t.Fatalf("wanted packets from 0 and CLOSE %d, got %d to %d and %d, %v", c.code, first, last, code, err)
+			}
+			r.WantEOF()
+			if last == 59 {
+				t.Error("wanted the answer before the last packet: the client has left")
+			}
+		})
+	}
+}
+
+func TestPacketsLargerThanTheCache(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=4", "RECEIVER_LAG_MB=12")
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key")
+	for i := range 6 {
+		big, small := payload(4<<20, uint64(i)), payload(1000, uint64(i))
+		pub.Send(wstest.Binary, big)
+		r.WantPacket(big)
+		pub.Send(wstest.Binary, small)
+		r.WantPacket(small)
+	}
+	// What a joiner gets is a run of whole packets up to the newest.
+	late := s.receive("cam", "key")
+	late.WantPacket(payload(1000, 5))
+	pub.Send(wstest.Binary, []byte("end"))
+	late.WantPacket([]byte("end"))
+}
