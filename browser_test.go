@@ -89,9 +89,15 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+// browserMu is held by the test that has the browser: several at a time, beside all
+// other tests, would play and record so late that nothing could be said of them.
+var browserMu sync.Mutex
+
 // startBrowser starts Chromium without a screen; more are further flags.
 func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) *browserProcess {
 	t.Helper()
+	browserMu.Lock()
+	t.Cleanup(browserMu.Unlock)
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal(err)
