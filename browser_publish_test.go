@@ -249,7 +249,7 @@ func (b *browserProcess) testCamera(t *testing.T) {
 // A file is published as it is, or in another size, and its end is the stream's.
 func (b *browserProcess) testFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "film.webm")
-	writeFile(t, file, string(encodeWhole(t, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus", "-f", "webm")))
+	writeFile(t, file, string(encodeSeconds(t, 4, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus", "-f", "webm")))
 	s := startServer(t)
 	for _, c := range []struct {
 		size  string

@@ -32,8 +32,7 @@ func wantRecording(t *testing.T, packets [][]byte, width int, video, audio strin
 	t.Helper()
 	info := probeMedia(t, bytes.Join(packets, nil))
 	// Chromium's Opus frames last 60 ms.
-	// Sound comes whatever happens; of pictures a busy browser drops most.
-	if info.codecs[video] < 5 || info.codecs[audio] < 15 || info.width == 0 || width != 0 && info.width != width {
+	if info.codecs[video] < 10 || info.codecs[audio] < 15 || info.width == 0 || width != 0 && info.width != width {
 		t.Errorf("wanted a second or more of %s and %s of width %d, ffprobe decodes %+v of %d packets", video, audio, width, info, len(packets))
 	}
 }
