@@ -199,9 +199,7 @@ func TestRTMPChunkSizeIsMentionedOnce(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "RTMP_CHUNK_SIZE=4096")
 	s.receive("c", "k").Sync()
-	if n := strings.Count(s.logs(), "RTMP_CHUNK_SIZE"); n != 1 {
-		t.Errorf("wanted RTMP_CHUNK_SIZE in the log once, got %d times:\n%s", n, s.logs())
-	}
+	s.wantLogs(1, "RTMP_CHUNK_SIZE")
 	s = startServer(t)
 	if strings.Contains(s.logs(), "RTMP_CHUNK_SIZE") {
 		t.Errorf("wanted nothing about RTMP_CHUNK_SIZE when it is not set, got:\n%s", s.logs())

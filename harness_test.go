@@ -98,6 +98,7 @@ func startServer(t *testing.T, env ...string) *server {
 		t.Fatal("no free port after 5 tries")
 	}
 	t.Cleanup(s.stop)
+	s.wantLog("started") // it comes through a pipe: all that the start says is here then
 	return s
 }
 
