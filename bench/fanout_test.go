@@ -14,6 +14,7 @@ import (
 //	size=               bytes of a packet
 //	tls=                whether receivers speak TLS; the publisher never does
 //	server=ours         the server, over WebSocket
+//	server=ours-http    the server, receivers over HTTP/1.1; the client takes the chunks apart
 //	server=floor        one write(2) of the same bytes to each socket, in a loop: what
 //	                    the kernel takes of a server that writes once per delivery
 //	server=goroutines   a goroutine and a queue for each receiver
@@ -44,6 +45,7 @@ func BenchmarkFanOut(b *testing.B) {
 			}
 		}
 	}
+	fanOut(b, "ours-http", 100, 16<<10, nil)
 	for _, receivers := range []int{100, 1000} {
 		for _, size := range []int{1 << 10, 16 << 10} {
 			for _, server := range []string{"ours", "goroutines"} {
@@ -61,6 +63,8 @@ func fanOut(b *testing.B, server string, receivers, size int, id *identity) {
 		switch server {
 		case "ours":
 			under = startChannel(b, s, id, 0, size)
+		case "ours-http":
+			under = &httpChannel{oneChannel: startChannel(b, s, nil, 0, size)}
 		case "floor":
 			under = startFloor(b, s, id, size)
 		default:

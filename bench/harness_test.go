@@ -122,6 +122,9 @@ func newLoad(b *testing.B, s *stage, server broadcaster, receivers, size int) *l
 		}
 		l.conns = append(l.conns, c)
 		r := &receiver{conn: c, buf: make([]byte, max(buffer, len(early))), stream: stream{latency: &l.latency}}
+		if _, bare := c.(*httpConn); bare {
+			r.stream.bare = size
+		}
 		copy(r.buf, early)
 		l.reading.Go(func() { l.read(r, len(early)) })
 	}

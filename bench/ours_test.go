@@ -149,6 +149,9 @@ func hangUp(c net.Conn) {
 
 // tcpOf returns the connection below TLS.
 func tcpOf(c net.Conn) *net.TCPConn {
+	if h, ok := c.(*httpConn); ok {
+		c = h.Conn
+	}
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}

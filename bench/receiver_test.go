@@ -70,6 +70,7 @@ type stream struct {
 	// Static.
 	latency *histogram // of timed packets; nil: nobody wants it
 	late    bool       // the receiver starts at a join point: the first packet may be any
+	bare    int        // bytes of a packet, if they stand one behind the other without frames; 0: a WebSocket
 
 	next   uint64 // the sequence that should come
 	pinged bool   // a ping was read; whoever answers it resets this
@@ -116,6 +117,9 @@ func (s *stream) feed(b []byte) error {
 
 // begin reads a frame's prefix and returns how many bytes of b it used.
 func (s *stream) begin(b []byte) (n int, err error) {
+	if s.bare > 0 {
+		return s.beginBare(b)
+	}
 	// Fast path: it is all there.
 	if s.have == 0 && len(b) >= maxPrefix {
 		n = prefixSize(b[0], b[1])
@@ -138,6 +142,16 @@ func (s *stream) begin(b []byte) (n int, err error) {
 		s.have += m
 		n += m
 	}
+}
+
+// beginBare is begin where a packet has nothing before its stamp.
+func (s *stream) beginBare(b []byte) (n int, err error) {
+	n = copy(s.prefix[s.have:stampSize], b)
+	if s.have += n; s.have < stampSize {
+		return n, nil
+	}
+	s.have, s.op, s.left = 0, wstest.Binary, s.bare-stampSize
+	return n, s.stamped(s.prefix[:stampSize])
 }
 
 // prefixSize returns how many bytes are looked at of the frame that begins with
@@ -180,7 +194,11 @@ func (s *stream) open(p []byte) error {
 	case s.left < 0:
 		return fmt.Errorf("a packet of %d bytes, less than its stamp", size)
 	}
-	stamp := p[head:]
+	return s.stamped(p[head:])
+}
+
+// stamped begins the packet with this stamp.
+func (s *stream) stamped(stamp []byte) error {
 	s.sent = int64(binary.LittleEndian.Uint64(stamp))
 	seq := binary.LittleEndian.Uint64(stamp[8:])
 	if s.late {

@@ -24,6 +24,15 @@ func sent(size int, seqs ...uint64) []byte {
 	return b
 }
 
+// bareSent is packets as a receiver over HTTP gets them.
+func bareSent(size int, seqs ...uint64) []byte {
+	b := make([]byte, size*len(seqs))
+	for i, seq := range seqs {
+		putStamp(b[i*size:], seq, true)
+	}
+	return b
+}
+
 // What the benchmarks count does not depend on how reads cut the stream.
 func TestTheStreamIsCountedHoweverItIsCut(t *testing.T) {
 	for _, size := range []int{stampSize, 125, 126, 1 << 10, 70 << 10} {
@@ -39,6 +48,17 @@ func TestTheStreamIsCountedHoweverItIsCut(t *testing.T) {
 			packets, lost := s.take()
 			if packets != 4 || lost != 2 || s.next != 6 || !s.pinged || h.quantile(0.5) == 0 {
 				t.Errorf("size %d in pieces of %d: %d packets, %d lost, next %d, pinged %v", size, piece, packets, lost, s.next, s.pinged)
+			}
+		}
+		for _, piece := range []int{1, 15, 16, 17, 1000, size} {
+			s := stream{bare: size}
+			for rest := bareSent(size, 0, 1, 4, 5); len(rest) > 0; rest = rest[min(piece, len(rest)):] {
+				if err := s.feed(rest[:min(piece, len(rest))]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if packets, lost := s.take(); packets != 4 || lost != 2 || s.next != 6 {
+				t.Errorf("size %d without frames in pieces of %d: %d packets, %d lost, next %d", size, piece, packets, lost, s.next)
 			}
 		}
 	}

@@ -102,6 +102,13 @@ func (c *HTTP) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
 // TCP is the connection below everything, for tests that want to hurt it.
 func (c *HTTP) TCP() *net.TCPConn { return c.tcp }
 
+// Raw gives the HTTP up: it returns what is below it, TLS if the connection speaks that,
+// and a copy of what was read already.
+func (c *HTTP) Raw() (nc net.Conn, early []byte) {
+	b, _ := c.br.Peek(c.br.Buffered())
+	return c.nc, bytes.Clone(b)
+}
+
 // Close ends the connection.
 func (c *HTTP) Close() { _ = c.tcp.Close() }
 
