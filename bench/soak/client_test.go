@@ -112,20 +112,9 @@ func (c *client) poke() {
 
 // open makes the handshake. Few are under way at once, so that none waits for long.
 func (c *client) open(path string, secure bool, opts ...wstest.Option) (*wstest.Conn, *wstest.Response, error) {
-	r := c.round
-	r.doors <- struct{}{}
-	defer func() { <-r.doors }()
-	opts = append(opts, wstest.From(c.addr), wstest.Patience(handshakePatience))
-	addr := r.addr
-	if secure {
-		addr = r.tlsAddr
-		trust := r.trust
-		if c.chance(3) {
-			trust = trust.Clone()
-			trust.MaxVersion = tls.VersionTLS12
-		}
-		opts = append(opts, wstest.TLS(trust))
-	}
+	c.round.doors <- struct{}{}
+	defer func() { <-c.round.doors }()
+	addr, opts := c.way(secure, opts)
 	c.note("opens %s, TLS %v", path, secure)
 	conn, resp, err := wstest.Open(addr, path, opts...)
 	switch {
@@ -135,6 +124,29 @@ func (c *client) open(path string, secure bool, opts ...wstest.Option) (*wstest.
 		c.note("answer %d", resp.Status)
 	}
 	return conn, resp, err
+}
+
+// ask sends a request of plain HTTP, and does not wait for the answer.
+func (c *client) ask(method, path string, secure bool, opts ...wstest.Option) (*wstest.HTTP, error) {
+	c.round.doors <- struct{}{}
+	defer func() { <-c.round.doors }()
+	addr, opts := c.way(secure, opts)
+	c.note(method+" %s, TLS %v", path, secure)
+	return wstest.AskE(method, addr, path, opts...)
+}
+
+// way returns where the client connects to, and how.
+func (c *client) way(secure bool, opts []wstest.Option) (string, []wstest.Option) {
+	opts = append(opts, wstest.From(c.addr), wstest.Patience(handshakePatience))
+	if !secure {
+		return c.round.addr, opts
+	}
+	trust := c.round.trust
+	if c.chance(3) {
+		trust = trust.Clone()
+		trust.MaxVersion = tls.VersionTLS12
+	}
+	return c.round.tlsAddr, append(opts, wstest.TLS(trust))
 }
 
 // after has f called in so long, on another goroutine, and returns what calls it off

@@ -50,22 +50,23 @@ func mix(a, b uint64) uint64 {
 // profile is how large a session's packets are, in bytes.
 type profile struct {
 	name        string
-	low, high   int // most of them
-	rare        int // the largest, one in 40
-	everyMillis int // between two bursts, before the pace
+	low, high   int  // most of them
+	rare        int  // the largest, one in 40
+	everyMillis int  // between two bursts, before the pace
+	body        bool // published over HTTP: see bytes_test.go
 }
 
 var profiles = []profile{
-	{"tiny", headSize, 200, 200, 60},
-	{"audio", 100, 700, 4000, 80},
-	{"video", 500, 12_000, 60_000, 120},
-	{"video", 500, 12_000, 60_000, 120},
-	{"pictures", 4_000, 40_000, 300_000, 250},
-	{"huge", 20_000, 200_000, mib, 900},
+	{"tiny", headSize, 200, 200, 60, false},
+	{"audio", 100, 700, 4000, 80, false},
+	{"video", 500, 12_000, 60_000, 120, false},
+	{"video", 500, 12_000, 60_000, 120, false},
+	{"pictures", 4_000, 40_000, 300_000, 250, false},
+	{"huge", 20_000, 200_000, mib, 900, false},
 }
 
 // torrent is the profile of channels that run over caches and slow receivers.
-var torrent = profile{"torrent", 8_000, 60_000, 500_000, 60}
+var torrent = profile{"torrent", 8_000, 60_000, 500_000, 60, false}
 
 // size returns how many bytes packet seq of a session has. One in 50 is empty.
 func (s *session) size(seq uint32) int {

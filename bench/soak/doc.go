@@ -20,10 +20,12 @@
 //     MAX_MESSAGE_MB, whole, in fragments, chopped, along with the handshake. They end
 //     with a close frame, a half-close, a reset, without a word, in the middle of a
 //     message, with a violation of RFC 6455, with a message that is too large, with
-//     bytes that are no TLS.
+//     bytes that are no TLS. One in five is a PUT or POST, with its length or in chunks, which
+//     ends with its body, or in most of these ways.
 //   - Receivers of all kinds, plain and with TLS 1.2 and 1.3, read as fast as they can,
 //     stop for seconds, or read a few KiB a second; they stay, or end in all these ways
-//     at a moment that nothing is arranged around; and they return.
+//     at a moment that nothing is arranged around; and they return. One in five is a GET, of
+//     HTTP/1.1 or 1.0.
 //   - Hostile clients do not get as far as a WebSocket.
 //   - The coordinator accepts, denies, kills, and loses its link.
 //   - A round ends with everybody leaving, or with a shutdown under full load.
@@ -41,7 +43,9 @@
 // all that the publisher sent, or what others had, where the publisher was cut off.
 // 4008 comes only if more was published than is kept (or memory is short), 1008 only
 // for a wrong key, 1002 and 1007 only for what deserves it, and an end without a close
-// frame only to whoever caused it or was too slow to be told. Pongs are answers, in order. A channel that is
+// frame only to whoever caused it or was too slow to be told. Over HTTP the end of an answer in
+// chunks is the end of the stream, and an answer is cut off where 4008 would be right; what was
+// published over HTTP are bytes that say at each place where they are. Pongs are answers, in order. A channel that is
 // free takes a publisher. Each accepted publisher has one PUBLISH-END.
 //
 // After a round every counter of the server is at zero (engine.Census), and the

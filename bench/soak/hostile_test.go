@@ -99,6 +99,15 @@ var tricks = []struct {
 		r := request(ch, "receive")
 		return c.want(nc, strings.Replace(r, "Upgrade: websocket", "Connection: close", 1), "426")
 	}},
+	{"publishes without a body", false, func(c *client, nc *net.TCPConn, ch *channel) error {
+		return c.want(nc, "PUT /"+ch.name+"/"+ch.key+"/publish HTTP/1.1\r\nHost: soak\r\nConnection: close\r\n\r\n", "411")
+	}},
+	{"receives with a body", false, func(c *client, nc *net.TCPConn, ch *channel) error {
+		return c.want(nc, "GET /"+ch.name+"/"+ch.key+"/receive HTTP/1.1\r\nHost: soak\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc", "400")
+	}},
+	{"asks for the header alone", false, func(c *client, nc *net.TCPConn, ch *channel) error {
+		return c.want(nc, "HEAD /"+ch.name+"/"+ch.key+"/receive HTTP/1.1\r\nHost: soak\r\n\r\n", "200")
+	}},
 	{"sends a header without an end", false, func(c *client, nc *net.TCPConn, ch *channel) error {
 		return c.want(nc, "GET / HTTP/1.1\r\nX: "+strings.Repeat("x", 40<<10)+"\r\n\r\n", "431")
 	}},

@@ -149,6 +149,8 @@ func (r *receiver) judgeEnd(e ending, caused bool) error {
 	case e.reason == "stream ended":
 		r.round.stats.whole.Add(1)
 		return r.streamEnded()
+	case e.reason == "probe done" && r.probe && r.packets == 1 && len(r.unplaced) > 0:
+		return r.endedUnplaced()
 	case e.reason == "probe done" && r.probe && r.packets == 1:
 		return nil
 	case e.reason == "" && caused && r.did == leave:

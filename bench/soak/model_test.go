@@ -54,7 +54,8 @@ type channel struct {
 	murky    int64      // until then (model.now) a publisher may be there that has left without a word
 }
 
-// session is one publishing session.
+// session is one publishing session. What is counted of it are packets, and bytes if it
+// is published over HTTP, for the server cuts those anywhere.
 type session struct {
 	// Static after construction.
 	block   *block
@@ -69,6 +70,7 @@ type session struct {
 	over     atomic.Int64  // model.now when nothing more is sent; 0: not yet
 	ended    atomic.Int64  // model.now when the server was known to have ended it; 0: not yet
 	final    atomic.Int64  // packets that every receiver must have had when it ends; -1: not known yet
+	most     atomic.Int64  // no more of them, by who saw its end and cannot see empty packets; -1: not known
 	cutShort atomic.Bool   // the server may end it at any moment, or not begin it
 	cacheOff atomic.Bool   // a receive-clear-cache has a packet of it
 }
@@ -80,6 +82,7 @@ func (m *model) beginSession(ch *channel, p profile) (s *session, alone bool) {
 	defer ch.mu.Unlock()
 	s = &session{block: m.block, ch: ch, id: m.nextID.Add(1), profile: p, begin: m.now()}
 	s.final.Store(-1)
+	s.most.Store(-1)
 	s.cutShort.Store(m.rules.short)
 	alone = ch.open == 0 && ch.murky < s.begin
 	ch.open++
@@ -159,15 +162,39 @@ func raise(a *atomic.Uint32, n uint32) {
 // settle notes that the session has n packets for whoever sees its end, and checks it.
 func (s *session) settle(n uint32) error {
 	if s.final.CompareAndSwap(-1, int64(n)) {
-		if known := s.known.Load(); n < known {
-			return fmt.Errorf("session %d ends with %d packets, but %d are known to be there", s.id, n, known)
-		}
-		return nil
+		return s.settleWithin(n, n)
 	}
 	if f := s.final.Load(); f != int64(n) {
 		return fmt.Errorf("session %d ends with %d packets, for others it ended with %d", s.id, n, f)
 	}
 	return nil
+}
+
+// settleWithin is settle for who knows that there were from low to high packets: over
+// HTTP empty ones cannot be seen.
+func (s *session) settleWithin(low, high uint32) error {
+	if low < high {
+		s.most.CompareAndSwap(-1, int64(high))
+		raise(&s.known, low)
+	}
+	known, final, most := s.known.Load(), s.final.Load(), s.most.Load()
+	switch {
+	case high < known:
+		return fmt.Errorf("session %d ends with %d packets, but %d are known to be there", s.id, high, known)
+	case final >= 0 && (final < int64(low) || final > int64(high)):
+		return fmt.Errorf("session %d ends with %d to %d packets, for others it ended with %d", s.id, low, high, final)
+	case most >= 0 && most < int64(low):
+		return fmt.Errorf("session %d ends with %d packets, for others with %d at most", s.id, low, most)
+	}
+	return nil
+}
+
+// blanks returns how many empty packets stand in a row, from packet seq on.
+func (s *session) blanks(seq uint32) (n uint32) {
+	for !s.profile.body && s.size(seq+n) == 0 {
+		n++
+	}
+	return n
 }
 
 // tail returns where the cache begins when the head is at h.
@@ -180,6 +207,18 @@ func (s *session) tail(h uint32, cache int64) uint32 {
 	return 0
 }
 
+// tails returns where the cache begins at the earliest and at the latest when the head
+// is at h: how a body is cut into packets is not known.
+func (s *session) tails(h uint32, cache int64) (low, high uint32) {
+	if !s.profile.body {
+		low = s.tail(h, cache)
+		return low, low
+	}
+	// At the least: the packet that has no room is as large as can be, the others a byte.
+	fit := (cache - int64(frameSize(mostRead)+overhead)) / int64(frameSize(1)+overhead)
+	return h - uint32(min(int64(h), cache)), h - uint32(min(int64(h), max(fit, 0)))
+}
+
 // mayOverrun tells whether a receiver that waits for packet next may have been left
 // behind. The ring keeps whole slabs, of which up to a half may be empty where large
 // packets did not fit, and drops them to make room for one more.
@@ -188,8 +227,12 @@ func (s *session) mayOverrun(next uint32, r rules) bool {
 		return true
 	}
 	need := (r.cache+r.lag)/2 - mib/2 - int64(s.profile.rare)
+	head := s.begun.Load()
+	if s.profile.body { // each byte may be a packet
+		return int64(head-min(head, next))*int64(frameSize(1)+8) > need
+	}
 	sum := int64(0)
-	for head := s.begun.Load(); next < head && sum <= need; next++ {
+	for ; next < head && sum <= need; next++ {
 		sum += int64(frameSize(s.size(next))) + 8
 	}
 	return sum > need

@@ -45,6 +45,9 @@ type publisher struct {
 
 // publish is one life on a channel.
 func (c *client) publish(ch *channel, longest int) error {
+	if c.chance(5) {
+		return c.put(ch, longest)
+	}
 	m := c.round.model
 	prof := profiles[c.rng.IntN(len(profiles))]
 	if ch.torrent {

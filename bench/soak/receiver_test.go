@@ -94,33 +94,60 @@ func (c *client) planReceiver(ch *channel) plan {
 
 // receive is one life.
 func (c *client) receive() error {
+	if c.chance(5) {
+		return c.receiveHTTP()
+	}
 	ch := c.round.pick(c.rng)
 	plan := c.planReceiver(ch)
-	t := &track{m: c.round.model, ch: ch, probe: plan.kind == "probe", clears: plan.kind == "receive-clear-cache", wrongKey: c.chance(25)}
-	key := ch.key
-	if t.wrongKey {
-		key = "wrong-key"
-	}
-	var opts []wstest.Option
-	if plan.buffer > 0 {
-		opts = append(opts, wstest.ReceiveBuffer(plan.buffer))
-	}
+	t := c.newTrack(ch, plan)
+	opts := plan.options()
 	if c.chance(8) {
 		opts = append(opts, wstest.PipelinedRaw(c.nuisance(wstest.Binary)))
 	}
 	t.t0 = t.m.moment(ch, false)
-	conn, resp, err := c.open("/"+ch.name+"/"+key+"/"+plan.kind, plan.secure, opts...)
+	conn, resp, err := c.open(t.path(plan), plan.secure, opts...)
 	if conn == nil {
 		return c.refused(resp, err)
 	}
 	t.t1 = t.m.moment(ch, true)
-	r := &receiver{client: c, track: t, plan: plan, peer: newPeer(conn), eager: make(chan struct{})}
+	r := newReceiver(c, t, plan, conn)
 	c.note(plan.String())
-	err = r.live()
-	c.round.stats.lives.Add(1)
-	c.round.stats.packets.Add(int64(t.packets))
+	return r.lived(r.live())
+}
+
+func (c *client) newTrack(ch *channel, p plan) *track {
+	return &track{m: c.round.model, ch: ch, probe: p.kind == "probe", clears: p.kind == "receive-clear-cache", wrongKey: c.chance(25)}
+}
+
+func newReceiver(c *client, t *track, p plan, conn opened) *receiver {
+	return &receiver{client: c, track: t, plan: p, peer: newPeer(conn), eager: make(chan struct{})}
+}
+
+// path is where the receiver of a track connects to.
+func (t *track) path(p plan) string {
+	key := t.ch.key
+	if t.wrongKey {
+		key = "wrong-key"
+	}
+	return "/" + t.ch.name + "/" + key + "/" + p.kind
+}
+
+func (p plan) options() (opts []wstest.Option) {
+	if p.buffer > 0 {
+		opts = append(opts, wstest.ReceiveBuffer(p.buffer))
+	}
+	return opts
+}
+
+// lived counts a life that has ended like this, and rests.
+func (r *receiver) lived(err error) error {
+	r.round.stats.lives.Add(1)
+	r.round.stats.packets.Add(int64(r.packets))
+	if r.overHTTP {
+		r.round.stats.overHTTP.Add(1)
+	}
 	if err == nil {
-		c.rest(c.between(0, 500))
+		r.client.rest(r.between(0, 500))
 	}
 	return err
 }
@@ -168,6 +195,25 @@ func (c *client) crowded() error {
 // live reads until the connection ends, while the plan is carried out.
 func (r *receiver) live() error {
 	r.refusals = 0
+	stop := r.carryOut()
+	if r.plan.nuisance {
+		_ = r.peer.sendRaw(r.nuisance(wstest.Binary), 0)
+	}
+	e := r.read()
+	if e.code != 0 && asWrong(e.err) == nil {
+		if err := r.peer.awaitEnd(); err != nil {
+			e.err = err
+		}
+	}
+	stop()
+	r.note("the end: %v, after %d packets, next %d", e, r.packets, r.next)
+	err := r.judge(e)
+	r.peer.release()
+	return err
+}
+
+// carryOut begins with what is planned, and returns what calls it off.
+func (r *receiver) carryOut() (stop func()) {
 	begin := time.Now()
 	if r.plan.crawl {
 		r.peer.chunk.Store(1 << 10)
@@ -179,25 +225,14 @@ func (r *receiver) live() error {
 	r.peer.idle = r.idle
 	_ = r.peer.nc.SetReadDeadline(time.Now().Add(silence / 4))
 	r.setPeer(r.peer)
-	stop := func() {}
+	callOff := func() {}
 	if r.plan.act != stay {
-		stop = after(time.Duration(float64(r.plan.after)*r.round.pace()), func() { r.doAct(r.plan.act) })
+		callOff = after(time.Duration(float64(r.plan.after)*r.round.pace()), func() { r.doAct(r.plan.act) })
 	}
-	if r.plan.nuisance {
-		_ = r.peer.sendRaw(r.nuisance(wstest.Binary), 0)
+	return func() {
+		callOff()
+		r.setPeer(nil)
 	}
-	e := r.read()
-	if e.code != 0 && asWrong(e.err) == nil {
-		if err := r.peer.awaitEnd(); err != nil {
-			e.err = err
-		}
-	}
-	stop()
-	r.setPeer(nil)
-	r.note("the end: %v, after %d packets, next %d", e, r.packets, r.next)
-	err := r.judge(e)
-	r.peer.release()
-	return err
 }
 
 // slow is called before each read of a receiver that does not read as fast as it can.
@@ -236,6 +271,9 @@ func (r *receiver) slow(begin time.Time) {
 
 // ping asks for a pong: the client's and the ping's number.
 func (r *receiver) ping() {
+	if r.overHTTP {
+		return
+	}
 	b := binary.BigEndian.AppendUint64(nil, uint64(r.number)<<32|r.pings.Add(1))
 	_ = r.peer.send(wstest.Frame{Op: wstest.Ping, Payload: b})
 }
@@ -271,6 +309,9 @@ func (r *receiver) idle() error {
 		return r.overdue()
 	}
 	if r.session == nil { // it waits, for nobody
+		if r.overHTTP {
+			r.doAct(vanish)
+		}
 		r.doAct(leave)
 	}
 	return r.overdue()

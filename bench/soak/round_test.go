@@ -85,14 +85,14 @@ type round struct {
 
 // stats is what happened in a round.
 type stats struct {
-	lives, packets, whole, slow, killed                 atomic.Int64
+	lives, overHTTP, packets, whole, slow, killed       atomic.Int64
 	denied, taken, unavailable, crowded, hostile, drops atomic.Int64
 }
 
 func (s *stats) String() string {
-	return fmt.Sprintf("%d lives, %d packets received, %d streams to their end, %d too slow, %d publishers ended by the server; "+
+	return fmt.Sprintf("%d lives, %d of them over HTTP, %d packets received, %d streams to their end, %d too slow, %d publishers ended by the server; "+
 		"refused: %d denied, %d taken, %d without a link, %d crowded; %d hostile, %d links lost",
-		s.lives.Load(), s.packets.Load(), s.whole.Load(), s.slow.Load(), s.killed.Load(),
+		s.lives.Load(), s.overHTTP.Load(), s.packets.Load(), s.whole.Load(), s.slow.Load(), s.killed.Load(),
 		s.denied.Load(), s.taken.Load(), s.unavailable.Load(), s.crowded.Load(), s.hostile.Load(), s.drops.Load())
 }
 

@@ -21,10 +21,14 @@ type track struct {
 	t1       moment // when the 101 was read, the most
 
 	session *session // nil: nothing has come that tells which one
-	joined  uint32   // the first packet that had a head
+	joined  uint32   // the first packet that had a head, or the first byte
 	next    uint32   // sequence that comes next
 	blank   uint32   // empty packets before the session was known
 	packets int
+
+	overHTTP bool   // static: the payloads come one behind the other, and empty packets cannot be seen
+	unplaced []byte // of a stream of bytes, before the session was known
+	want     []byte // what is compared
 }
 
 // packet reads a packet of so many bytes from the peer.
@@ -35,11 +39,15 @@ func (t *track) packet(p *peer, size int) error {
 		return wrongf("a packet for the wrong key")
 	case t.probe && t.packets > 1:
 		return wrongf("packet %d for a probe", t.packets)
-	case t.session == nil && size == 0:
+	case t.session == nil && size == 0 && len(t.unplaced) == 0:
 		t.blank++
 		return nil
 	case t.session == nil:
 		return t.first(p, size)
+	case t.session.profile.body && (size == 0 || size > mostRead):
+		return wrongf("a packet of %d bytes of session %d, which is published over HTTP", size, t.session.id)
+	case t.session.profile.body:
+		return t.restBytes(p, size)
 	}
 	if want := t.session.size(t.next); size != want {
 		return wrongf("%d bytes where packet %d of session %d has %d%s", size, t.next, t.session.id, want, peekHead(p, size))
@@ -49,14 +57,21 @@ func (t *track) packet(p *peer, size int) error {
 
 // first reads the packet that tells where the receiver has joined.
 func (t *track) first(p *peer, size int) error {
-	if size < headSize {
-		return wrongf("a packet of %d bytes", size)
+	if size < headSize || len(t.unplaced) > 0 {
+		return t.firstBytes(p, size)
 	}
 	b, err := p.br.Peek(headSize)
 	if err != nil {
 		return p.inside(err)
 	}
-	h := readHead(b)
+	if !t.hasHead(b) {
+		return t.firstBytes(p, size)
+	}
+	return t.firstPacket(p, readHead(b), size)
+}
+
+// firstPacket is first for a packet that was published over WebSocket.
+func (t *track) firstPacket(p *peer, h head, size int) error {
 	s := t.m.lookup(h.session)
 	switch {
 	case s == nil:
@@ -74,7 +89,11 @@ func (t *track) first(p *peer, size int) error {
 		}
 	}
 	t.session, t.joined, t.next = s, h.seq, h.seq
-	if err := t.joinPoint(h.seq - t.blank); err != nil {
+	from := h.seq - t.blank
+	for t.overHTTP && from > 0 && s.size(from-1) == 0 {
+		from-- // it may have been one of these
+	}
+	if err := t.joinPoint(from, h.seq-t.blank); err != nil {
 		return err
 	}
 	return t.rest(p, size)
@@ -104,12 +123,18 @@ func (t *track) rest(p *peer, size int) error {
 		}
 	}
 	t.next = seq + 1
+	return t.came()
+}
+
+// came notes that all before next has come.
+func (t *track) came() error {
+	s := t.session
 	if t.clears {
 		s.cacheOff.Store(true)
 	}
 	raise(&s.known, t.next)
 	if f := s.final.Load(); f >= 0 && int64(t.next) > f {
-		return wrongf("packet %d of session %d, which others saw end with %d", seq, s.id, f)
+		return wrongf("packet %d of session %d, which others saw end with %d", t.next-1, s.id, f)
 	}
 	return nil
 }
@@ -123,16 +148,17 @@ func peekHead(p *peer, size int) string {
 	return fmt.Sprintf("; its first bytes would be %v", readHead(b))
 }
 
-// joinPoint checks that a receiver may begin with packet at of its session: at the
-// beginning if it was there before the publisher, else where the cache begins.
-func (t *track) joinPoint(at uint32) error {
+// joinPoint checks that a receiver may begin with packet from of its session, or one
+// behind it, to packet to at the latest: at the beginning if it was there before the
+// publisher, else where the cache begins.
+func (t *track) joinPoint(from, to uint32) error {
 	s := t.session
 	if end := s.ended.Load(); end != 0 && end < t.t0.at {
 		return wrongf("joined session %d, which had ended %v before", s.id, time.Duration(t.t0.at-end))
 	}
 	if s.begin > t.t1.at {
-		if at != 0 {
-			return wrongf("waited for session %d and was given packet %d first", s.id, at)
+		if from != 0 {
+			return wrongf("waited for session %d and was given packet %d first", s.id, from)
 		}
 		return t.missed()
 	}
@@ -145,14 +171,14 @@ func (t *track) joinPoint(at uint32) error {
 	if slices.Contains(t.t0.off, s.id) {
 		cache = 0
 	}
-	if low = s.tail(low, cache); at < low {
-		return wrongf("joined session %d at packet %d, but the cache cannot begin before %d", s.id, at, low)
+	if low, _ = s.tails(low, cache); to < low {
+		return wrongf("joined session %d at packet %d, but the cache cannot begin before %d", s.id, to, low)
 	}
 	if !t.ch.encoder && t.m.rules.exact {
-		high = s.tail(high, t.m.rules.cache)
+		_, high = s.tails(high, t.m.rules.cache)
 	}
-	if at > high {
-		return wrongf("joined session %d at packet %d, but the cache begins at %d at the latest", s.id, at, high)
+	if from > high {
+		return wrongf("joined session %d at packet %d, but the cache begins at %d at the latest", s.id, from, high)
 	}
 	return nil
 }
@@ -176,11 +202,19 @@ func (t *track) streamEnded() error {
 		return wrongf("the end of a stream for the wrong key")
 	}
 	s := t.session
-	if s == nil {
+	switch {
+	case s == nil && len(t.unplaced) > 0:
+		return t.endedUnplaced()
+	case s == nil:
 		return t.endedWithNothing()
 	}
 	if s.over.Load() == 0 && !s.cutShort.Load() && !t.m.stopping.Load() {
 		return wrongf("session %d ended for the receiver, but its publisher goes on", s.id)
+	}
+	if t.overHTTP {
+		if n := s.blanks(t.next); n > 0 {
+			return s.settleWithin(t.next, t.next+n)
+		}
 	}
 	return s.settle(t.next)
 }
@@ -202,10 +236,15 @@ func (t *track) endedWithNothing() error {
 		if f := s.final.Load(); f >= 0 {
 			n = uint32(f)
 		}
+		_, tail := s.tails(n, t.m.rules.cache)
+		first, last := t.blank, t.blank // empty packets from the first one on, and from the tail on
+		if t.overHTTP {
+			first, last = s.blanks(0), s.blanks(tail)
+		}
 		switch {
-		case s.known.Load() <= t.blank:
+		case s.known.Load() <= first:
 			return nil
-		case s.begin <= t.t1.at && (t.ch.encoder || !t.m.rules.exact || s.tail(n, t.m.rules.cache)+t.blank >= n):
+		case s.begin <= t.t1.at && (t.ch.encoder || !t.m.rules.exact || tail+last >= n):
 			return nil
 		case s.begin <= t.t1.at && s.final.Load() < 0:
 			return nil // how many there were is not known
