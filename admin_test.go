@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ws-stream-server/auth/authtest"
 	"ws-stream-server/engine/wstest"
@@ -41,7 +40,7 @@ func (s *server) tryOperator(method, path string, header ...string) (status int,
 			r.Host = header[i+1]
 		}
 	}
-	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 	resp, err := client.Do(r)
 	if err != nil {
 		return 0, "", err
@@ -140,7 +139,7 @@ func TestMetricsOfRealSessions(t *testing.T) {
 		r.WantClose(1000)
 		r.WantEOF()
 	}
-	eventually(t, 10*time.Second, "every end counts, by its reason", func() bool {
+	eventually(t, "every end counts, by its reason", func() bool {
 		return s.metric(`wsstream_sessions_ended_total{reason="client_closed"}`) == 1 && s.metric(`wsstream_sessions_ended_total{reason="stream_ended"}`) == 2 &&
 			s.metric(`wsstream_sessions_ended_total{reason="wrong_key"}`) == 1
 	})
@@ -168,7 +167,7 @@ func TestWhoIsSlowAndByHowMuch(t *testing.T) {
 			LagBytes         int     `json:"lag_bytes"`
 		}
 	}
-	eventually(t, 20*time.Second, "the slow receiver is a quarter of a second behind", func() bool {
+	eventually(t, "the slow receiver is a quarter of a second behind", func() bool {
 		_, body := s.operator("GET", "/api/v1/server")
 		if err := json.Unmarshal([]byte(body), &seen); err != nil {
 			t.Fatal(err)
@@ -225,13 +224,14 @@ func TestTheOperatorEndsASession(t *testing.T) {
 // The operator's listener knows of a shutdown from its first moment to the last session.
 func TestReadyzDuringAShutdown(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin)
-	pub, stalled := s.leaveBehind()
+	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin, "SHUTDOWN_SECONDS=300") // as long as the receiver is there
+	pub, r := s.publish("cam", "key"), s.receive("cam", "key")
+	r.Sync()
 	if status, body := s.operator("GET", "/readyz"); status != 200 || body != "ready\n" {
 		t.Errorf("wanted 200, got %d %q", status, body)
 	}
 	s.signal(syscall.SIGTERM)
-	pub.WantClose(1001)
+	s.wantNoNewcomers()
 	if status, body := s.operator("GET", "/readyz"); status != 503 || body != "not ready: the server is shutting down\n" {
 		t.Errorf("wanted 503, got %d %q", status, body)
 	}
@@ -239,8 +239,9 @@ func TestReadyzDuringAShutdown(t *testing.T) {
 		t.Errorf("wanted 200, got %d %q", status, body)
 	}
 	s.wantMetric("wsstream_ready", 0)
-	stalled.Close()
-	if code := s.wait(15 * time.Second); code != 0 {
+	r.Close()
+	pub.WantClose(1001)
+	if code := s.wait(); code != 0 {
 		t.Errorf("wanted exit code 0, got %d", code)
 	}
 	if status, _, err := s.tryOperator("GET", "/readyz"); err == nil {
@@ -252,12 +253,12 @@ func TestReadyzWithoutTheCoordinator(t *testing.T) {
 	t.Parallel()
 	c := authtest.New(t)
 	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin, "CONTROL_BASE_URL="+c.URL())
-	eventually(t, 10*time.Second, "ready with the coordinator", func() bool {
+	eventually(t, "ready with the coordinator", func() bool {
 		status, _ := s.operator("GET", "/readyz")
 		return status == 200
 	})
 	c.Stop()
-	eventually(t, 10*time.Second, "not ready without it", func() bool {
+	eventually(t, "not ready without it", func() bool {
 		status, body := s.operator("GET", "/readyz")
 		return status == 503 && body == "not ready: there is no link to the coordinator\n"
 	})

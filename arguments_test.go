@@ -113,7 +113,7 @@ func TestHealthOfAServerThatWantsThePROXYProtocol(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	if !log.waitFor(20*time.Second, func(log string) bool { return strings.Contains(log, "started") }) {
+	if !log.waitFor(func(log string) bool { return strings.Contains(log, "started") }) {
 		t.Fatalf("it does not start:\n%s", log)
 	}
 	if e := runServerArgs(t, []string{"-health"}, "HTTP_PORT="+port, "PROXY_PROTOCOL=YES", "TRUSTED_PROXIES=127.0.0.0/8"); e.code != 0 {

@@ -47,7 +47,7 @@ func TestMaxHandshakes(t *testing.T) {
 	held = append(held, silent(t, s.addr, ""))
 	late := make(chan error, 1)
 	go func() {
-		c, resp, err := wstest.Open(s.addr, "/cam/key/receive", wstest.Patience(30*time.Second))
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive")
 		if c == nil {
 			err = fmt.Errorf("%v, %w", resp, err)
 		} else {
@@ -82,7 +82,7 @@ func TestShutdownWhileNewcomersWait(t *testing.T) {
 		silent(t, s.addr, "GET /cam/key/receive HTTP/1.1\r\nHost: a\r\n")
 	}
 	s.wantLog("MAX_HANDSHAKES")
-	s.wantStop(10 * time.Second)
+	s.wantStop()
 }
 
 // Connections that are kept between two requests make room, those that ask again and
@@ -110,8 +110,8 @@ func TestKeptConnectionsMakeRoom(t *testing.T) {
 			} else {
 				_, _ = io.Copy(io.Discard, resp.Body)
 			}
-			s.on(t).receive("cam", "key", wstest.Patience(30*time.Second)).Sync()
-			_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+			s.on(t).receive("cam", "key").Sync()
+			_ = nc.SetReadDeadline(time.Now().Add(patience))
 			if _, err := br.ReadByte(); err == nil || isTimeout(err) {
 				t.Errorf("wanted the kept connection closed, got %v", err)
 			}
@@ -140,7 +140,7 @@ func TestKeptConnectionsMakeRoom(t *testing.T) {
 				}
 			}()
 			<-first
-			s.on(t).receive("cam", "key", wstest.Patience(30*time.Second)).Sync()
+			s.on(t).receive("cam", "key").Sync()
 			if err := <-served; isTimeout(err) {
 				t.Errorf("wanted the connection closed that asks again and again, got %v", err)
 			}
@@ -165,7 +165,7 @@ func TestBodiesThatNeverComeHoldNoPlace(t *testing.T) {
 		if !strings.HasPrefix(string(b), "HTTP/1.1 405 ") || isTimeout(err) {
 			t.Errorf("%s: wanted 405 and the connection's end, got %.40q, %v", body, b, err)
 		}
-		s.receive("cam", "key", wstest.Patience(30*time.Second)).Sync()
+		s.receive("cam", "key").Sync()
 	}
 }
 
@@ -181,7 +181,7 @@ func TestSlowHandshakesDoNotLockOthersOut(t *testing.T) {
 	}
 	start := time.Now()
 	getIn := func(addr string, opts ...wstest.Option) {
-		eventually(t, 60*time.Second, "whoever comes behind slow handshakes gets in", func() bool {
+		eventually(t, "whoever comes behind slow handshakes gets in", func() bool {
 			c, _, _ := wstest.Open(addr, "/cam/key/receive", opts...) // has a second itself
 			if c != nil {
 				c.On(t)
@@ -332,7 +332,7 @@ func TestSlowHandshakesGetIn(t *testing.T) {
 		cfg := id.Trust()
 		cfg.ServerName = "127.0.0.1"
 		c := tls.Client(nc, cfg)
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		_, err = io.WriteString(c, wstest.UpgradeRequest("/cam/key/receive"))
 		if err != nil {
 			t.Errorf("TLS: %v", err)

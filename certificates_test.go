@@ -15,7 +15,7 @@ import (
 func (s *server) wantServed(id wstest.Identity) {
 	s.t.Helper()
 	got := ""
-	eventually(s.t, 10*time.Second, "the certificate of "+id.Name+" is served", func() bool {
+	eventually(s.t, "the certificate of "+id.Name+" is served", func() bool {
 		nc, err := tls.Dial("tcp", s.tlsAddr, &tls.Config{InsecureSkipVerify: true}) // its dates are not the question
 		if err != nil {
 			s.t.Fatalf("TLS handshake: %v", err)
@@ -30,7 +30,7 @@ func (s *server) wantServed(id wstest.Identity) {
 // stand there more often.
 func (s *server) wantLogs(n int, words string) {
 	s.t.Helper()
-	s.log.waitFor(10*time.Second, func(log string) bool { return strings.Count(log, words) >= n })
+	s.log.waitFor(func(log string) bool { return strings.Count(log, words) >= n })
 	if got := strings.Count(s.logs(), words); got != n {
 		s.t.Fatalf("wanted %q in the log %d times, got it %d times:\n%s", words, n, got, s.logs())
 	}

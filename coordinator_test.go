@@ -30,7 +30,7 @@ func startCoordinated(t *testing.T, env ...string) (*authtest.Coordinator, *serv
 func wantLinkUp(s *server, n int) {
 	s.t.Helper()
 	const up = "the control link is up"
-	if !s.log.waitFor(15*time.Second, func(log string) bool { return strings.Count(log, up) >= n }) {
+	if !s.log.waitFor(func(log string) bool { return strings.Count(log, up) >= n }) {
 		s.t.Fatalf("wanted %q in the log %d times, got:\n%s", up, n, tail(s.logs()))
 	}
 }
@@ -52,7 +52,7 @@ func ask(s *server, path string, opts ...wstest.Option) *asked {
 	a := &asked{answer: make(chan *wstest.Response, 1)}
 	go func() {
 		var resp *wstest.Response
-		a.conn, resp, a.err = wstest.Open(s.addr, path, append(opts, wstest.Patience(30*time.Second))...)
+		a.conn, resp, a.err = wstest.Open(s.addr, path, opts...)
 		a.answer <- resp
 	}()
 	return a
@@ -460,7 +460,7 @@ func TestStreamKillWithAReceiverThatIsBehind(t *testing.T) {
 	c.Kill("cam", "*")
 	c.WantMessage("PUBLISH-END") // does not wait for the receiver
 	s.publish("cam", "key2").Sync()
-	if first, last, code, err := follow(r, 10*time.Second, nil); err != nil || first != 0 || last != 79 || code != 1000 {
+	if first, last, code, err := follow(r, nil); err != nil || first != 0 || last != 79 || code != 1000 {
 		t.Errorf("wanted packets 0 to 79 and 1000, got %d to %d and %d, %v", first, last, code, err)
 	}
 }

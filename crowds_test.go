@@ -20,7 +20,7 @@ import (
 func crowd(t *testing.T, addr, from string, n int) {
 	stop := make(chan struct{})
 	var connected, over sync.WaitGroup
-	d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	one := func() error {
 		c, err := d.Dial("tcp", addr)
 		connected.Done()
@@ -113,7 +113,7 @@ func TestOneAddressLocksNobodyOut(t *testing.T) {
 			t.Fatalf("wanted an answer to another address, got %v", err)
 		}
 		_ = resp.Body.Close()
-		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.9.1"), wstest.Patience(60*time.Second)).Sync()
+		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.9.1")).Sync()
 	}
 	t.Logf("10 newcomers served in %v", time.Since(start).Round(time.Millisecond))
 }
@@ -138,7 +138,7 @@ func TestSeveralAddressesLockNobodyOut(t *testing.T) {
 			s.wantLog("MAX_HANDSHAKES")
 			from := fmt.Sprintf("127.0.10.%d", i+1)
 			for range 3 {
-				wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From(from), wstest.Patience(60*time.Second)).Sync()
+				wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From(from)).Sync()
 			}
 			if err := <-slow; err != nil {
 				t.Errorf("a slow client within its address's share: %v", err)
@@ -215,6 +215,6 @@ func TestPagesThatAreNotTakenHoldUpNobody(t *testing.T) {
 		}
 	}
 	for range 3 {
-		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.13.2"), wstest.Patience(60*time.Second)).Sync()
+		wstest.Dial(t, s.addr, "/cam/key/receive", wstest.From("127.0.13.2")).Sync()
 	}
 }

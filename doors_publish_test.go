@@ -197,7 +197,7 @@ func TestHTTPPublishersThatAreEnded(t *testing.T) {
 	pub.WantAnswer(503, "going away")
 	wantBytes(t, rec, last, 1001)
 	get.WantEnd()
-	if code := s.wait(15 * time.Second); code != 0 {
+	if code := s.wait(); code != 0 {
 		t.Errorf("wanted exit code 0, got %d", code)
 	}
 }
@@ -266,7 +266,7 @@ func TestHTTPWithRealPrograms(t *testing.T) {
 		curl := start(t, "curl", "-sf", "-o", saved, url(channel, "receive"))
 		ffmpeg := start(t, "ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-i", url(channel, "receive"), "-c", "copy", "-f", "webm", copied)
 		ws := startReceiver(t, s.addr, "/"+channel+"/key/receive", nil)
-		eventually(t, mediaPatience, "all three wait", func() bool {
+		eventually(t, "all three wait", func() bool {
 			return strings.Count(s.logs(), fmt.Sprintf("\"session begins\" channel=%s kind=receive ", channel)) == 3
 		})
 		publish(url(channel, "publish"))

@@ -53,7 +53,7 @@ func TestHTTPReceiversGetTheStream(t *testing.T) {
 	pub.Sync()
 	early = append(early, s.httpGet("/cam/key/receive")) // the cache is off: it gets what follows
 	live := payload(1000, 7)
-	eventually(t, 10*time.Second, "the late one is in", func() bool { return strings.Count(s.logs(), `"session begins"`) == 8 })
+	eventually(t, "the late one is in", func() bool { return strings.Count(s.logs(), `"session begins"`) == 8 })
 	pub.Send(wstest.Binary, live)
 	pub.CloseHandshake(1000)
 	for i, c := range early {
@@ -145,7 +145,7 @@ func TestHTTPReceiversOfManySizes(t *testing.T) {
 // wantSessions waits until so many sessions have begun.
 func (s *server) wantSessions(n int) {
 	s.t.Helper()
-	eventually(s.t, 10*time.Second, fmt.Sprint(n, " sessions have begun"), func() bool { return strings.Count(s.logs(), `"session begins"`) >= n })
+	eventually(s.t, fmt.Sprint(n, " sessions have begun"), func() bool { return strings.Count(s.logs(), `"session begins"`) >= n })
 }
 
 // A wrong key is 403: at once on a live channel, when the publisher comes for one that
@@ -211,7 +211,7 @@ func TestHTTPReceiversAreToldTheEnd(t *testing.T) {
 	live.WantBody(big)
 	live.WantEnd()
 	empty.WantEnd()
-	if code := s.wait(15 * time.Second); code != 0 {
+	if code := s.wait(); code != 0 {
 		t.Errorf("wanted exit code 0, got %d", code)
 	}
 }
@@ -265,7 +265,7 @@ func TestHTTPReceiversCanTellACut(t *testing.T) {
 	_ = leaver.TCP().CloseWrite()
 	s.wantLog("reason=client_gone")
 	s.signal(syscall.SIGKILL)
-	s.wait(10 * time.Second)
+	s.wait()
 	for _, c := range cut {
 		c.WantCut()
 	}
@@ -446,7 +446,7 @@ func TestHTTPClientsThatAreSilent(t *testing.T) {
 	t.Logf("a silent publisher was told so after %v", (<-told).Round(time.Second))
 	s.wantLog("reason=no_sign_of_life")
 	if runtime.GOOS == "linux" {
-		eventually(t, 90*time.Second-time.Since(start), "the one that vanished is found", func() bool {
+		inTime(t, 90*time.Second-time.Since(start), "the one that vanished is found", func() bool {
 			return strings.Count(s.logs(), "session ends") == 2
 		})
 		t.Logf("one that has vanished was found after %v at most", time.Since(start).Round(time.Second))

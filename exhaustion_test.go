@@ -59,9 +59,9 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	answers := make(chan error, 5)
 	for range cap(answers) {
 		go func() {
-			c, resp, err := wstest.Open(s.addr, "/late/key/receive", wstest.Patience(60*time.Second))
-			for end := time.Now().Add(30 * time.Second); err == nil && resp.Status == 503 && time.Now().Before(end); {
-				c, resp, err = wstest.Open(s.addr, "/late/key/receive", wstest.Patience(60*time.Second))
+			c, resp, err := wstest.Open(s.addr, "/late/key/receive")
+			for end := time.Now().Add(patience); err == nil && resp.Status == 503 && time.Now().Before(end); {
+				c, resp, err = wstest.Open(s.addr, "/late/key/receive")
 			}
 			if c == nil {
 				answers <- fmt.Errorf("%v, %w", resp, err)
@@ -104,7 +104,7 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	s.wantLogs(1, shortageEnds)
 	pub.Send(wstest.Binary, numbered(sent, 1000))
 	r.WantPacket(numbered(sent, 1000))
-	eventually(t, 15*time.Second, "every descriptor is given back", func() bool { return s.descriptors() <= before })
+	eventually(t, "every descriptor is given back", func() bool { return s.descriptors() <= before })
 }
 
 // Connections that are kept for their next request take no descriptor from newcomers:
@@ -128,11 +128,11 @@ func TestKeptConnectionsGiveDescriptorsUp(t *testing.T) {
 	}
 	t.Logf("%d connections kept", kept)
 	s.wantLog(shortageBegins)
-	if closed := page(); !closed && !s.log.waitFor(10*time.Second, func(log string) bool { return strings.Contains(log, shortageEnds) }) {
+	if closed := page(); !closed && !s.log.waitFor(func(log string) bool { return strings.Contains(log, shortageEnds) }) {
 		t.Error("wanted no connection kept while there are too few descriptors")
 	}
 	for range 5 {
-		s.dialSoon("/cam/key/receive", wstest.Patience(30*time.Second)).Sync()
+		s.dialSoon("/cam/key/receive").Sync()
 	}
 	pub.Send(wstest.Binary, []byte("p"))
 	r.WantPacket([]byte("p"))
@@ -145,7 +145,7 @@ func alive(c *wstest.Conn) error {
 		return err
 	}
 	for {
-		m, err := c.NextFrame(20 * time.Second)
+		m, err := c.NextFrame(patience)
 		if err != nil {
 			return err
 		}
@@ -247,5 +247,5 @@ func TestHandshakesThatRaceForTheLastDescriptors(t *testing.T) {
 	}
 
 	// Nothing is left of all that: not a descriptor, not a place.
-	eventually(t, 15*time.Second, "every descriptor is given back", func() bool { return s.descriptors() <= before })
+	eventually(t, "every descriptor is given back", func() bool { return s.descriptors() <= before })
 }

@@ -16,8 +16,8 @@ func TestAMessageOfManyTinyFragmentsIsCheap(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := startServer(t, "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1")
-	pub := s.publish("cam", "key", wstest.Patience(60*time.Second))
-	r := s.receive("cam", "key", wstest.Patience(60*time.Second))
+	pub := s.publish("cam", "key")
+	r := s.receive("cam", "key")
 	p := payload(1<<18, 1)
 	pub.SendRaw(wstest.Bytes(wstest.Message(wstest.Binary, p, len(p))...))
 	r.WantPacket(p)
@@ -54,7 +54,7 @@ func TestMistake10ChurnKillsNobody(t *testing.T) {
 	}
 	for _, r := range stay {
 		wg.Go(func() {
-			if _, _, code, err := follow(r, 30*time.Second, nil); err != nil || code != 1000 {
+			if _, _, code, err := follow(r, nil); err != nil || code != 1000 {
 				t.Errorf("a receiver that stayed: wanted every packet and 1000, got %d, %v", code, err)
 			}
 		})
@@ -111,7 +111,7 @@ func TestMistake10ChurnKillsNobody(t *testing.T) {
 		c.Close()
 	}
 	base := 40
-	eventually(t, 15*time.Second, "every socket is given back", func() bool { return s.descriptors() < base })
+	eventually(t, "every socket is given back", func() bool { return s.descriptors() < base })
 }
 
 func TestMistake09OneChannelWithManyReceivers(t *testing.T) {
@@ -121,14 +121,14 @@ func TestMistake09OneChannelWithManyReceivers(t *testing.T) {
 	const receivers, n, size = 300, 150, 2000
 	var rs []*wstest.Conn
 	for range receivers {
-		rs = append(rs, s.receive("cam", "key", wstest.Patience(60*time.Second)))
+		rs = append(rs, s.receive("cam", "key"))
 	}
-	pub := s.publish("cam", "key", wstest.Patience(60*time.Second))
+	pub := s.publish("cam", "key")
 	cpu, start := s.processorTime(), time.Now()
 	var wg sync.WaitGroup
 	for _, r := range rs {
 		wg.Go(func() {
-			if first, last, code, err := follow(r, 60*time.Second, nil); err != nil || first != 0 || last != n-1 || code != 1000 {
+			if first, last, code, err := follow(r, nil); err != nil || first != 0 || last != n-1 || code != 1000 {
 				t.Errorf("wanted packets 0 to %d and 1000, got %d to %d and %d, %v", n-1, first, last, code, err)
 			}
 		})
@@ -205,7 +205,7 @@ func TestResetsInTheMiddleOfADelivery(t *testing.T) {
 	pub.CloseHandshake(1000)
 	stay.WantClose(1000)
 	stay.WantEOF()
-	eventually(t, 15*time.Second, "every socket is given back", func() bool { return s.descriptors() < 30 })
+	eventually(t, "every socket is given back", func() bool { return s.descriptors() < 30 })
 }
 
 // A flood of pings from a client that does not read its pongs costs no memory.

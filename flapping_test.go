@@ -54,7 +54,7 @@ func (s *server) comeAndGo(worker int, stop chan struct{}) (open []kept) {
 		}
 		channel := fmt.Sprintf("cam%d-%d", worker, i)
 		c, resp, err := wstest.Open(s.addr, "/"+channel+"/key/publish",
-			wstest.Pipelined(frame{Op: wstest.Binary, Payload: []byte(channel)}), wstest.Patience(30*time.Second))
+			wstest.Pipelined(frame{Op: wstest.Binary, Payload: []byte(channel)}))
 		switch {
 		case err != nil || c == nil && resp.Status != 503:
 			s.t.Errorf("%s: wanted 101 or 503, got %v, %v", channel, resp, err)
@@ -98,7 +98,7 @@ func TestFlappingCoordinator(t *testing.T) {
 		})
 	}
 	for i := range links - 1 {
-		eventually(t, 10*time.Second, "publishers ask over the link", func() bool { return requests(c, i+1) > workers })
+		eventually(t, "publishers ask over the link", func() bool { return requests(c, i+1) > workers })
 		for _, nonsense := range []string{"", "NONSENSE\n\n", "PUBLISH-DENY\nRequest-ID: nobody's", "STREAM-KILL\nStream-Channel: nobody\n"} {
 			c.Send(nonsense)
 		}
@@ -106,7 +106,7 @@ func TestFlappingCoordinator(t *testing.T) {
 		c.DropLink()
 		wantLinkUp(s, i+2)
 	}
-	eventually(t, 10*time.Second, "publishers ask over the last link", func() bool { return requests(c, links) > 3*workers })
+	eventually(t, "publishers ask over the last link", func() bool { return requests(c, links) > 3*workers })
 	close(stop)
 	wg.Wait()
 
@@ -122,7 +122,7 @@ func TestFlappingCoordinator(t *testing.T) {
 		k.conn.WantEOF()
 		told++
 	}
-	eventually(t, 10*time.Second, "the coordinator has heard of every end", func() bool {
+	eventually(t, "the coordinator has heard of every end", func() bool {
 		for channel, b := range books(c) {
 			if b.asked == links && !running[channel] && len(b.ends) == 0 {
 				return false

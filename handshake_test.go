@@ -247,7 +247,7 @@ func TestHandshakesThatAreNoHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(patience))
 		_, _ = nc.Write([]byte(raw))
 		_ = nc.(*net.TCPConn).CloseWrite()
 		b, _ := io.ReadAll(nc)
@@ -316,7 +316,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = nc.SetDeadline(time.Now().Add(patience))
 			_, _ = fmt.Fprintf(nc, "%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", c.method, c.path, body)
 			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 			if err != nil || resp.StatusCode != c.status || !resp.Close {
@@ -361,7 +361,7 @@ func TestRefusalsOnAKeptConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = nc.Close() }()
-	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(patience))
 	_, _ = nc.Write([]byte("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"))
 	br := bufio.NewReader(nc)
 	for _, want := range []int{200, 404} {
@@ -392,7 +392,7 @@ func TestUpgradeOfAKeptConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = nc.Close() }()
-		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(patience))
 		br := bufio.NewReader(nc)
 		_, _ = nc.Write([]byte(writes[0]))
 		for i, want := range []int{200, 101} {

@@ -185,8 +185,8 @@ func child(dir string, env map[string]string, out io.Writer, args ...string) *ex
 }
 
 func (s *server) serves() bool {
-	deadline := time.Now().Add(20 * time.Second)
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.Now().Add(patience)
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	for time.Now().Before(deadline) {
 		resp, err := client.Get("http://" + s.addr + "/healthz")
 		if err == nil {
@@ -219,15 +219,15 @@ func (s *server) logs() string { return s.log.String() }
 // wantLog waits until the log contains every one of these, in any order.
 func (s *server) wantLog(words ...string) {
 	s.t.Helper()
-	if !s.log.waitFor(10*time.Second, func(log string) bool { return containsAll(log, words...) }) {
+	if !s.log.waitFor(func(log string) bool { return containsAll(log, words...) }) {
 		s.t.Fatalf("wanted %q in the log, got:\n%s", words, s.logs())
 	}
 }
 
-// wantLine fails unless a line of the log has all of the words, soon.
+// wantLine waits until a line of the log has all of the words.
 func (s *server) wantLine(words ...string) {
 	s.t.Helper()
-	if !s.log.waitFor(10*time.Second, func(log string) bool {
+	if !s.log.waitFor(func(log string) bool {
 		return slices.ContainsFunc(strings.Split(log, "\n"), func(line string) bool { return containsAll(line, words...) })
 	}) {
 		s.t.Fatalf("wanted a line with %q in the log, got:\n%s", words, s.logs())
@@ -252,22 +252,22 @@ func (s *server) signal(sig os.Signal) {
 }
 
 // wait waits for the server's end and returns its exit code.
-func (s *server) wait(d time.Duration) int {
+func (s *server) wait() int {
 	s.t.Helper()
 	s.expects = true
 	select {
 	case <-s.done:
-	case <-time.After(d):
-		s.t.Fatalf("the server still runs after %v; its log ends:\n%s", d, tail(s.logs()))
+	case <-time.After(patience):
+		s.t.Fatalf("the server still runs after %v; its log ends:\n%s", patience, tail(s.logs()))
 	}
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// wantStop sends SIGTERM and fails unless the server ends within d, in order.
-func (s *server) wantStop(d time.Duration) {
+// wantStop sends SIGTERM and fails unless the server ends in order.
+func (s *server) wantStop() {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
-	if code := s.wait(d); code != 0 {
+	if code := s.wait(); code != 0 {
 		s.t.Errorf("wanted exit code 0, got %d", code)
 	}
 }
@@ -285,8 +285,8 @@ func (s *server) stop() {
 			if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 				s.t.Errorf("wanted exit code 0 after SIGTERM, got %v", s.cmd.ProcessState)
 			}
-		case <-time.After(20 * time.Second):
-			s.t.Errorf("the server still runs 20 s after SIGTERM")
+		case <-time.After(patience):
+			s.t.Errorf("the server still runs %v after SIGTERM", patience)
 		}
 	}
 	if s.running() {
@@ -351,7 +351,7 @@ func runServerArgs(t *testing.T, args []string, env ...string) ended {
 	}()
 	select {
 	case <-done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		_ = cmd.Process.Kill()
 		<-done
 		t.Errorf("%q %q: wanted the server to stop by itself, it runs; its log ends:\n%s", args, env, tail(log.String()))
@@ -400,14 +400,14 @@ func (s *server) dialSoon(path string, opts ...wstest.Option) *wstest.Conn {
 // dialSoonAt is dialSoon at one of the two listeners.
 func (s *server) dialSoonAt(addr, path string, opts ...wstest.Option) *wstest.Conn {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		c, resp, err := wstest.Open(addr, path, opts...)
 		if c != nil {
 			return c.On(s.t)
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: wanted an upgrade within 10 s, got %v, %v", path, resp, err)
+			s.t.Fatalf("%s: wanted an upgrade within %v, got %v, %v", path, patience, resp, err)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -420,7 +420,7 @@ func (s *server) get(path string) (status int, body string, header http.Header) 
 
 func (s *server) getFrom(url string, tr http.RoundTripper) (status int, body string, header http.Header) {
 	s.t.Helper()
-	client := http.Client{Timeout: 10 * time.Second, Transport: tr}
+	client := http.Client{Timeout: patience, Transport: tr}
 	resp, err := client.Get(url)
 	if err != nil {
 		s.t.Fatalf("GET %s: %v", url, err)

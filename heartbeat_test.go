@@ -314,7 +314,7 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	for i := range n {
 		pub.Send(wstest.Binary, payload(256<<10, uint64(i)))
 	}
-	eventually(t, 10*time.Second, "the kernel holds something for one that is about to leave", func() bool {
+	eventually(t, "the kernel holds something for one that is about to leave", func() bool {
 		held, ok := s.inKernel(leaver)
 		return held > 0 || !ok
 	})
@@ -361,7 +361,7 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	eventually(t, 20*time.Second, "the kernel holds nothing for one that left 40 s ago and took nothing since", func() bool {
+	eventually(t, "the kernel holds nothing for one that left 40 s ago and took nothing since", func() bool {
 		held, _ := s.inKernel(leaver)
 		return held == 0
 	})
@@ -372,7 +372,7 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 func trickle(c *wstest.Conn, d time.Duration, tick func()) error {
 	b := make([]byte, 1400)
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		_ = c.TCP().SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.TCP().SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.ReadFull(c.TCP(), b); err != nil {
 			return err
 		}
@@ -415,7 +415,7 @@ func TestTakingAFewKilobytesASecondIsLife(t *testing.T) {
 			if !c.ended {
 				pub.CloseHandshake(1000)
 			}
-			_ = rec.TCP().SetReadDeadline(time.Now().Add(20 * time.Second))
+			_ = rec.TCP().SetReadDeadline(time.Now().Add(patience))
 			rest, err := io.ReadAll(rec.TCP())
 			if err != nil || !bytes.HasSuffix(rest, []byte("\x88\x0e\x03\xe8stream ended")) {
 				t.Errorf("wanted the rest and CLOSE 1000, got %d bytes that end in %q, %v", len(rest), rest[max(0, len(rest)-20):], err)

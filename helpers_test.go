@@ -17,18 +17,23 @@ import (
 	"ws-stream-server/engine/wstest"
 )
 
-// eventually fails unless cond becomes true within d.
-func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
+// patience is how long a test waits for what must happen: longer than anything takes on a
+// busy machine, for it is waited for in vain only where a test fails.
+const patience = wstest.Timeout
+
+// eventually fails unless cond becomes true.
+func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	if raceEnabled {
-		d *= 3 // everything is slower, on a loaded machine by that much
-	}
-	deadline := time.Now().Add(d)
-	for !cond() {
+	inTime(t, patience, what, cond)
+}
+
+// inTime fails unless cond becomes true in the time that is promised for it.
+func inTime(t *testing.T, d time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); !cond(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("wanted within %v: %s", d, what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -139,9 +144,9 @@ func (l *logBuffer) end() {
 	l.cond.Broadcast()
 }
 
-func (l *logBuffer) waitFor(d time.Duration, cond func(string) bool) bool {
-	deadline := time.Now().Add(d)
-	timer := time.AfterFunc(d, func() {
+func (l *logBuffer) waitFor(cond func(string) bool) bool {
+	deadline := time.Now().Add(patience)
+	timer := time.AfterFunc(patience, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.cond.Broadcast()
@@ -184,7 +189,7 @@ func checkNumbered(b []byte) (int, error) {
 
 // follow reads numbered packets until the close frame. It returns the first and
 // the last number, and the close code; an error for a gap, a repeat or a bad byte.
-func follow(c *wstest.Conn, patience time.Duration, seen func(i int)) (first, last, code int, err error) {
+func follow(c *wstest.Conn, seen func(i int)) (first, last, code int, err error) {
 	first, last = -1, -1
 	for {
 		m, err := c.NextWithin(patience)

@@ -70,7 +70,7 @@ func TestTLSRenegotiationIsRefused(t *testing.T) {
 			if _, err := io.WriteString(in, what); err != nil {
 				t.Fatal(err)
 			}
-			if !out.waitFor(20*time.Second, func(log string) bool { return strings.Contains(log, answer) }) {
+			if !out.waitFor(func(log string) bool { return strings.Contains(log, answer) }) {
 				t.Fatalf("wanted %q of openssl, got:\n%s", answer, out)
 			}
 		}
@@ -82,7 +82,7 @@ func TestTLSRenegotiationIsRefused(t *testing.T) {
 		say("R\n", "RENEGOTIATING")
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("upgrade %t: wanted the connection ended, openssl says:\n%s", upgrade, out)
 		}
 		if log := out.String(); !strings.Contains(log, "unexpected message") {
@@ -109,7 +109,7 @@ func TestTheWrongPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = nc.Close() }()
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(patience))
 	if err := tls.Client(nc, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
 		t.Error("TLS on the plain port: wanted it refused")
 	}
@@ -136,7 +136,7 @@ func TestServerNamesOfTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(patience))
 		c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, ServerName: name})
 		if c.Handshake() == nil {
 			_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"ws-stream-server/auth/authtest"
 	"ws-stream-server/engine/wstest"
@@ -20,7 +19,7 @@ const secretKey = "S3CR3T-streaming-key"
 func (s *server) finalLog() string {
 	s.t.Helper()
 	s.signal(syscall.SIGTERM)
-	if code := s.wait(15 * time.Second); code != 0 {
+	if code := s.wait(); code != 0 {
 		s.t.Errorf("wanted exit code 0, got %d", code)
 	}
 	return s.logs()
@@ -168,7 +167,7 @@ func TestLogRequests(t *testing.T) {
 	s := startServer(t)
 	talk(s)
 	s.wantLog("chatty", "127.0.0.1")
-	eventually(t, 5*time.Second, "a line for each session's beginning and end", func() bool {
+	eventually(t, "a line for each session's beginning and end", func() bool {
 		return strings.Count(s.logs(), "chatty") >= 4
 	})
 	n := len(lines(s.logs()))
@@ -372,7 +371,7 @@ func TestKeysAndSecretAreNowhere(t *testing.T) {
 	wantErrorClose(t, pub, 1013)
 	c.WantLink()
 	c.Stop()
-	eventually(t, 10*time.Second, "503 without a coordinator", func() bool {
+	eventually(t, "503 without a coordinator", func() bool {
 		resp := wstest.Handshake(t, s.addr, publish)
 		fmt.Fprintln(&said, resp.Body, resp.Header)
 		return resp.Status == 503

@@ -108,7 +108,7 @@ func TestServesWhenNobodyReadsTheLog(t *testing.T) {
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-s.done:
-			case <-time.After(15 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("it does not end on SIGTERM")
 			}
 			if code := cmd.ProcessState.ExitCode(); code != 0 {

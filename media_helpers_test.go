@@ -27,7 +27,7 @@ import (
 
 // mediaPatience bounds every single wait of these tests. It is long because the
 // machine may be slow; nothing waits longer than it has to.
-const mediaPatience = 60 * time.Second
+const mediaPatience = patience
 
 // needTools skips the test when a program is missing, and fails it in CI, where
 // all of them have to be there. Media is encoded in real processes, so -short

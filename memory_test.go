@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -27,7 +26,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	for i := range 10 {
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
 		wg.Go(func() {
-			first, last, code, err := follow(r, 30*time.Second, nil)
+			first, last, code, err := follow(r, nil)
 			switch {
 			case err == nil && first == 0 && last == n-1 && code == 1000:
 				complete.Add(1)

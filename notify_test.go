@@ -37,7 +37,7 @@ func newServiceManager(t *testing.T, address string) *serviceManager {
 func (m *serviceManager) next() string {
 	m.t.Helper()
 	b := make([]byte, 4096)
-	_ = m.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = m.conn.SetReadDeadline(time.Now().Add(patience))
 	n, err := m.conn.Read(b)
 	if err != nil {
 		m.t.Fatalf("wanted a message: %v", err)
@@ -92,7 +92,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 				t.Error("wanted the watchdog fed while receivers are closed")
 			}
 			r.WantClose(1001)
-			if code := s.wait(15 * time.Second); code != 0 {
+			if code := s.wait(); code != 0 {
 				t.Errorf("wanted exit code 0, got %d", code)
 			}
 			_, rest, _ := strings.Cut(message, "EXTEND_TIMEOUT_USEC=")

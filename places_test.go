@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -57,7 +56,7 @@ func TestPlacesComeBackOnEveryKindOfEnd(t *testing.T) {
 			wantPlaces(t, s, 3) // live has the fourth
 		})
 	}
-	eventually(t, 15*time.Second, "every descriptor is given back", func() bool { return s.descriptors() <= before })
+	eventually(t, "every descriptor is given back", func() bool { return s.descriptors() <= before })
 }
 
 func TestRacingHandshakesDoNotPassMaxConnections(t *testing.T) {

@@ -72,7 +72,7 @@ func TestListsSeeTheClientBehindATrustedProxy(t *testing.T) {
 				}
 			}
 			s.wantLog(" channel=" + channel + " ")
-			if !s.log.waitFor(10*time.Second, func(log string) bool {
+			if !s.log.waitFor(func(log string) bool {
 				n := 0
 				for line := range strings.Lines(log) {
 					if strings.Contains(line, "msg=request") && strings.Contains(line, "channel="+channel+" ") && strings.Contains(line, c.addr) {
@@ -241,7 +241,7 @@ func TestProxyProtocolHeadersThatAreNone(t *testing.T) {
 		}
 	}
 	const line = "connection refused: a header of the PROXY protocol is needed"
-	if !s.log.waitFor(10*time.Second, func(log string) bool { return strings.Count(log, line) == 2*len(bad) }) {
+	if !s.log.waitFor(func(log string) bool { return strings.Count(log, line) == 2*len(bad) }) {
 		t.Errorf("wanted %d lines %q, got:\n%s", 2*len(bad), line, s.logs())
 	}
 	// One that only looks whether somebody listens is no news.
@@ -265,13 +265,13 @@ func TestProxyProtocolHeadersThatAreNone(t *testing.T) {
 // server's end; a reset counts as an end.
 func (s *server) raw(addr, from, b string) string {
 	s.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
 	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = nc.Close() }()
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(patience))
 	_, _ = nc.Write([]byte(b))
 	_ = nc.(*net.TCPConn).CloseWrite()
 	answer, err := io.ReadAll(nc)
@@ -314,5 +314,5 @@ func TestProxyProtocolHeadersTimeOut(t *testing.T) {
 			t.Errorf("connection %d: wanted it closed within 60 s, got %v", i, err)
 		}
 	}
-	eventually(t, 10*time.Second, "no descriptor of them is left", func() bool { return s.descriptors() <= before+2 })
+	eventually(t, "no descriptor of them is left", func() bool { return s.descriptors() <= before+2 })
 }

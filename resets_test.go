@@ -221,7 +221,7 @@ func TestResetsAtAnyMoment(t *testing.T) {
 		r.WantClose(1000)
 		r.WantEOF()
 	}
-	eventually(t, 15*time.Second, "every socket is given back", func() bool { return s.descriptors() < 30 })
+	eventually(t, "every socket is given back", func() bool { return s.descriptors() < 30 })
 }
 
 // Receivers that are given a large cache reset in the middle of it, then the
@@ -263,7 +263,7 @@ func TestResetsDuringAReplay(t *testing.T) {
 				r.WantClose(1000)
 				r.WantEOF()
 			}
-			eventually(t, 15*time.Second, "every socket is given back", func() bool { return s.descriptors() < 30 })
+			eventually(t, "every socket is given back", func() bool { return s.descriptors() < 30 })
 		})
 	}
 }
@@ -313,7 +313,7 @@ func TestResetsDuringShutdown(t *testing.T) {
 		r.Reset()
 	}
 	pubs[1].Reset()
-	if code := s.wait(15 * time.Second); code != 0 {
+	if code := s.wait(); code != 0 {
 		t.Errorf("wanted exit code 0, got %d", code)
 	}
 	if log := s.logs(); strings.Contains(log, "cut short") {

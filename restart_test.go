@@ -38,9 +38,9 @@ func (s *server) load(w way, channel string, n, size int) *loaded {
 	s.t.Helper()
 	l := &loaded{channel: channel, size: size, got: make([]atomic.Int64, n), over: make(chan struct{})}
 	for range n {
-		l.rs = append(l.rs, w.dial(s, "/"+channel+"/key/receive", wstest.Patience(30*time.Second)))
+		l.rs = append(l.rs, w.dial(s, "/"+channel+"/key/receive"))
 	}
-	l.pub = w.dial(s, "/"+channel+"/key/publish", wstest.Patience(30*time.Second))
+	l.pub = w.dial(s, "/"+channel+"/key/publish")
 	go l.listen()
 	return l
 }
@@ -103,7 +103,7 @@ func (l *loaded) follow(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, r := range l.rs {
 		wg.Go(func() {
-			first, last, code, err := follow(r, 30*time.Second, func(n int) { l.got[i].Store(int64(n) + 1) })
+			first, last, code, err := follow(r, func(n int) { l.got[i].Store(int64(n) + 1) })
 			if lasts[i] = last; err != nil || first != 0 || code != 1001 {
 				t.Errorf("%s, receiver %d: wanted packets from 0 on and 1001, got %d to %d and %d, %v", l.channel, i, first, last, code, err)
 				return
@@ -163,15 +163,12 @@ func TestShutdownUnderFullLoad(t *testing.T) {
 		})
 	}
 	for _, l := range load {
-		eventually(t, 30*time.Second, "it runs", func() bool { return l.slowest() > 100 })
+		eventually(t, "it runs", func() bool { return l.slowest() > 100 })
 	}
 	start := time.Now()
 	s.signal(syscall.SIGTERM)
-	code := s.wait(15 * time.Second)
+	s.wantEndSince(start)
 	took := time.Since(start)
-	if code != 0 || took > 10*time.Second {
-		t.Errorf("wanted exit code 0 within 10 s, got %d after %v", code, took)
-	}
 	close(stop)
 	wg.Wait()
 	if strings.Contains(s.logs(), "cut short") {
@@ -206,9 +203,9 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	eventually(t, 30*time.Second, "everybody is served", func() bool { return served.Load() == receivers })
+	eventually(t, "everybody is served", func() bool { return served.Load() == receivers })
 	s.signal(syscall.SIGKILL)
-	s.wait(10 * time.Second)
+	s.wait()
 	<-cut
 
 	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
@@ -218,7 +215,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	for i := range packets {
 		pub.Send(wstest.Binary, numbered(again+i, 3000))
 	}
-	eventually(t, 30*time.Second, "everybody is back", func() bool { return whole.Load() == receivers })
+	eventually(t, "everybody is back", func() bool { return whole.Load() == receivers })
 	pub.CloseHandshake(1000)
 	wg.Wait()
 }
@@ -237,7 +234,7 @@ func comeBack(w way, again, end int, served, whole *atomic.Int64) error {
 			time.Sleep(50 * time.Millisecond) // its pause between two tries
 			continue
 		}
-		first, last, code, err := follow(c, 60*time.Second, func(i int) {
+		first, last, code, err := follow(c, func(i int) {
 			switch i {
 			case 0:
 				served.Add(1)

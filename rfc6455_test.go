@@ -277,7 +277,7 @@ func TestManyPingsAtOnce(t *testing.T) {
 		c.SendRaw(b)
 		last := ""
 		for last != fmt.Sprintf("%06d", n-1) {
-			m, err := c.NextFrame(10 * time.Second)
+			m, err := c.NextFrame(patience)
 			if err != nil {
 				t.Fatalf("wanted the pong to the last ping, got %v after the pong %q", err, last)
 			}
@@ -324,7 +324,7 @@ func TestControlFramesBetweenFragmentsAndPacketsOnTheWayBack(t *testing.T) {
 	}
 	r.Send(wstest.Ping, []byte("done"))
 	for {
-		m, err := r.NextFrame(10 * time.Second)
+		m, err := r.NextFrame(patience)
 		if err != nil || m.Op == wstest.Binary {
 			t.Fatalf("wanted the last pong, got %v, %v", m, err)
 		}
@@ -339,19 +339,19 @@ func TestServerEndsTheConnectionWhenTheClientDoesNot(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	// A client that never answers the server's close frame.
-	r := s.receive("cam", "wrong", wstest.NoEcho(), wstest.Patience(15*time.Second))
+	r := s.receive("cam", "wrong", wstest.NoEcho())
 	pub := s.publish("cam", "key")
 	r.WantText("ERROR: " + wrongKey)
 	r.WantClose(1008)
 	r.WantEOF()
 	// One that goes on sending instead.
-	chatty := s.receive("cam", "wrong", wstest.NoEcho(), wstest.Patience(15*time.Second))
+	chatty := s.receive("cam", "wrong", wstest.NoEcho())
 	chatty.WantText("ERROR: " + wrongKey)
 	chatty.WantClose(1008)
-	stop := time.Now().Add(15 * time.Second)
+	stop := time.Now().Add(patience)
 	for chatty.SendE(wstest.Binary, payload(1000, 1)) == nil {
 		if time.Now().After(stop) {
-			t.Fatal("the server reads on 15 s after its close frame")
+			t.Fatalf("the server reads on %v after its close frame", patience)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -11,51 +13,61 @@ import (
 	"ws-stream-server/engine/wstest"
 )
 
+// A third of the receivers reads nothing. Packet after packet is published once all the
+// others have the one before; and those that stalled all the while have lost nothing.
 func TestMistake03StalledReceiverFreezesNobody(t *testing.T) {
 	t.Parallel()
 	heavy(t)
 	s := startServer(t, "LOG_REQUESTS=NO", "GOP_CACHE_SIZE_MB=4", "RECEIVER_LAG_MB=4", "MAX_MESSAGE_MB=1")
 	const all, stalled, n, size = 150, 50, 60, 32 << 10
-	var taking []*wstest.Conn
+	var taking, stalling []*wstest.Conn
 	for i := range all {
-		if i%3 == 0 {
-			s.receive("cam", "key", wstest.ReceiveBuffer(2048)).StopReading()
+		if i%3 != 0 {
+			taking = append(taking, s.receive("cam", "key"))
 			continue
 		}
-		taking = append(taking, s.receive("cam", "key"))
+		buffer := 2048
+		if len(stalling) < 5 {
+			buffer = 256 << 10 // fast enough to be read later
+		}
+		stalling = append(stalling, s.receive("cam", "key", wstest.ReceiveBuffer(buffer)))
 	}
 	pub := s.publish("cam", "key")
-	arrived := make([]atomic.Int64, n)
-	var worst atomic.Int64
-	var sent [n]atomic.Int64
+	var arrived [n]atomic.Int64
+	everywhere := make(chan int, n)
 	var wg sync.WaitGroup
-	for _, r := range taking {
+	whole := func(what string, r *wstest.Conn, seen func(int)) {
 		wg.Go(func() {
-			first, last, code, err := follow(r, 20*time.Second, func(i int) {
-				arrived[i].Add(1)
-				if d := time.Now().UnixNano() - sent[i].Load(); d > worst.Load() {
-					worst.Store(d)
-				}
-			})
+			first, last, code, err := follow(r, seen)
 			if err != nil || first != 0 || last != n-1 || code != 1000 {
-				t.Errorf("a receiver that reads: wanted packets 0 to %d and 1000, got %d to %d and %d, %v", n-1, first, last, code, err)
+				t.Errorf("a receiver that %s: wanted packets 0 to %d and 1000, got %d to %d and %d, %v", what, n-1, first, last, code, err)
 			}
 		})
 	}
+	for _, r := range taking {
+		whole("reads", r, func(i int) {
+			if arrived[i].Add(1) == all-stalled {
+				everywhere <- i
+			}
+		})
+	}
+	var worst time.Duration
 	for i := range n {
-		sent[i].Store(time.Now().UnixNano())
+		start := time.Now()
 		pub.Send(wstest.Binary, numbered(i, size))
-		time.Sleep(25 * time.Millisecond)
+		select {
+		case <-everywhere:
+			worst = max(worst, time.Since(start))
+		case <-time.After(patience):
+			t.Fatalf("packet %d is at %d receivers after %v, wanted it at %d", i, arrived[i].Load(), patience, all-stalled)
+		}
+	}
+	t.Logf("worst latency with %d of %d receivers stalled: %v", stalled, all, worst.Round(time.Millisecond))
+	for _, r := range stalling[:5] { // nobody was waited for, nobody was given up
+		whole("has stalled", r, nil)
 	}
 	pub.CloseHandshake(1000)
 	wg.Wait()
-	if got := arrived[n-1].Load(); got != all-stalled {
-		t.Errorf("wanted the last packet at %d receivers, got %d", all-stalled, got)
-	}
-	t.Logf("worst latency with %d of %d receivers stalled: %v", stalled, all, time.Duration(worst.Load()).Round(time.Millisecond))
-	if limit := 5 * time.Second; time.Duration(worst.Load()) > limit {
-		t.Errorf("wanted each packet within %v, the worst took %v", limit, time.Duration(worst.Load()))
-	}
 }
 
 func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
@@ -69,35 +81,60 @@ func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
 			r := s.receive("cam", "key", wstest.ReceiveBuffer(256<<10))
 			r.Sync()
 			ok := s.receive("cam", "key")
-			total := 6 << 20 / size // thrice what is kept: it is told long before the last one, and then has 5 s
-			done := make(chan error, 1)
+			total, kept, late := 12<<20/size, 2<<20/size, 4<<20/size
+			var earliest time.Time // that it can have been told
+			done, slow := make(chan error, 1), make(chan error, 1)
 			got := make(chan int, total)
 			go func() {
-				first, last, code, err := follow(ok, 20*time.Second, func(i int) { got <- i })
+				first, last, code, err := follow(ok, func(i int) { got <- i })
 				if err == nil && (first != 0 || last != total-1 || code != 1000) {
 					err = fmt.Errorf("got packets %d to %d and %d", first, last, code)
 				}
 				done <- err
 			}()
+			tooSlow := func() { // it reads: a whole run of packets, then the reason
+				first, last, code, err := follow(r, nil)
+				switch {
+				case isReset(err) && time.Since(earliest) >= 5*time.Second:
+					t.Log("the machine is so busy that it was cut off before it read") // PROTO.md, 1.6
+					err = nil
+				case err == nil && (first != 0 || code != 4008):
+					err = fmt.Errorf("got packets %d to %d and %d", first, last, code)
+				case err == nil:
+					_, err = r.NextE()
+					if errors.Is(err, io.EOF) {
+						err = nil
+					}
+				}
+				slow <- err
+			}
 			var batch []byte
+			begun := false
 			for i := range total {
 				batch = frame{Op: wstest.Binary, Payload: numbered(i, size)}.AppendTo(batch)
 				if len(batch) < 100_000 && i < total-1 {
 					continue
 				}
+				if i >= kept && earliest.IsZero() {
+					earliest = time.Now()
+				}
 				pub.SendRaw(batch)
 				batch = batch[:0]
 				for len(got) <= i { // keeps the other one within what is kept
-					time.Sleep(time.Millisecond)
+					select {
+					case err := <-done:
+						t.Fatalf("the other receiver: %v", err)
+					case <-time.After(time.Millisecond):
+					}
+				}
+				if i >= late && !begun { // twice what is kept is published: it is told, and then has 5 s
+					begun = true
+					go tooSlow()
 				}
 			}
-			// It reads now: a whole run of packets, then the reason, then the end. It has 5 s.
-			first, last, code, err := follow(r, 10*time.Second, nil)
-			if err != nil || first != 0 || code != 4008 {
-				t.Fatalf("slow receiver: wanted packets from 0 and CLOSE 4008, got %d to %d and %d, %v", first, last, code, err)
+			if err := <-slow; err != nil {
+				t.Fatalf("slow receiver: wanted packets from 0, CLOSE 4008 and the end, got %v", err)
 			}
-			r.WantEOF()
-			t.Logf("got packets 0 to %d of %d, then 4008", last, total)
 			pub.CloseHandshake(1000)
 			if err := <-done; err != nil {
 				t.Errorf("the other receiver: wanted packets 0 to %d and 1000, got %v", total-1, err)
@@ -105,7 +142,7 @@ func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
 		})
 	}
 	s.signal(syscall.SIGTERM)
-	s.wait(15 * time.Second)
+	s.wait()
 	s.wantLog(`msg="sessions ended" client_closed=3 stream_ended=3 slow_receiver=3`)
 }
 
@@ -139,8 +176,8 @@ func TestSlowReceiversSlotAndMemoryComeBack(t *testing.T) {
 		s.receive("cam", "key", wstest.From("127.0.10.1"), wstest.ReceiveBuffer(2048)).StopReading()
 	}
 	s.refuses(429, "/cam/key/receive", wstest.From("127.0.10.1"))
-	go func() { _, _, _, _ = follow(watch, 30*time.Second, nil) }()
-	deadline := time.Now().Add(30 * time.Second)
+	go func() { _, _, _, _ = follow(watch, nil) }()
+	deadline := time.Now().Add(patience)
 	for i := 0; ; i++ { // they fall behind, and their slots come back although they never read
 		pub.Send(wstest.Binary, numbered(i, 100_000))
 		c, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
@@ -149,11 +186,11 @@ func TestSlowReceiversSlotAndMemoryComeBack(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("wanted the slots of receivers that are too slow back within 30 s")
+			t.Fatalf("wanted the slots of receivers that are too slow back within %v", patience)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	eventually(t, 15*time.Second, "both slots are free", func() bool {
+	eventually(t, "both slots are free", func() bool {
 		a, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
 		b, _, _ := wstest.Open(s.addr, "/other/key/receive", wstest.From("127.0.10.1"))
 		for _, c := range []*wstest.Conn{a, b} {
@@ -251,7 +288,7 @@ func TestEndsOfAReceiverThatIsBehind(t *testing.T) {
 			r := s.on(t).receive("cam", "key", wstest.ReceiveBuffer(256<<10))
 			time.Sleep(100 * time.Millisecond) // the socket fills up
 			r.SendRaw(c.send)
-			first, last, code, err := follow(r, 10*time.Second, nil)
+			first, last, code, err := follow(r, nil)
 			if err != nil || first != 0 || code != c.code {
 				t.Fatalf("wanted packets from 0 and CLOSE %d, got %d to %d and %d, %v", c.code, first, last, code, err)
 			}

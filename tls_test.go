@@ -173,7 +173,7 @@ func TestTLSPortTakesHarmAndGoesOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = nc.SetDeadline(time.Now().Add(patience))
 		_, _ = nc.Write([]byte(raw))
 		_ = nc.(*net.TCPConn).CloseWrite()
 		if _, err := io.Copy(io.Discard, nc); err != nil && !isReset(err) {

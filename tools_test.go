@@ -171,7 +171,7 @@ func TestTools(t *testing.T) {
 func endlessVP8(t *testing.T, k *kitchen, r []recipe) {
 	receiver := startReceiver(t, k.s.addr, "/"+k.channel+"/secret/receive", nil)
 	c := k.start(t, r[0])
-	eventually(t, mediaPatience, "some of the stream", func() bool { return receiver.size() > 50_000 || c.over() })
+	eventually(t, "some of the stream", func() bool { return receiver.size() > 50_000 || c.over() })
 	c.wantRunning()
 	c.signal(syscall.SIGINT) // as somebody at the keyboard does
 	info := mediaOf(t, bytes.Join(receiver.wantClose(t, websocket.StatusNormalClosure), nil))
@@ -198,7 +198,7 @@ func obs(t *testing.T, k *kitchen, r []recipe) {
 	receiver := startReceiver(t, k.s.addr, "/"+k.channel+"/secret/receive", nil)
 	port := freePort(t)
 	c := k.start(t, r[0], "127.0.0.1:1935", "127.0.0.1:"+port)
-	eventually(t, mediaPatience, "somebody who takes RTMP", func() bool {
+	eventually(t, "somebody who takes RTMP", func() bool {
 		sender := exec.CommandContext(within(t, mediaPatience), "ffmpeg", "-loglevel", "error", "-nostdin",
 			"-i", file, "-c", "copy", "-f", "flv", "rtmp://127.0.0.1:"+port+"/live/obs")
 		return sender.Run() == nil || c.over()
@@ -213,7 +213,7 @@ func plays(t *testing.T, k *kitchen, r []recipe) {
 	k.publishFor(t, c)
 	// Each time the clock is shown it overwrites the last one.
 	played := regexp.MustCompile(`(?s)Video: vp8.*\b1\.\d+ +[AM]-V:`) // its clock
-	eventually(t, mediaPatience, "a second of VP8 played", func() bool { return played.MatchString(c.says()) || c.over() })
+	eventually(t, "a second of VP8 played", func() bool { return played.MatchString(c.says()) || c.over() })
 	if !played.MatchString(c.says()) {
 		t.Error("the player ended before it had played a second of VP8")
 	}
@@ -300,7 +300,7 @@ func (k *kitchen) publishFor(t *testing.T, c *command) {
 func (k *kitchen) wantReceiver(t *testing.T, c *command) {
 	t.Helper()
 	here := regexp.MustCompile(`"session begins" .*channel=` + k.channel + ` kind=receive `)
-	eventually(t, mediaPatience, "a receiver", func() bool { return here.MatchString(k.s.logs()) || c.over() })
+	eventually(t, "a receiver", func() bool { return here.MatchString(k.s.logs()) || c.over() })
 	c.wantRunning()
 }
 

@@ -22,8 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen: 20 s, or 120 s under the race
-// detector.
+// patience is how long a test waits for what must happen.
 const patience = 2 * wstest.Timeout
 
 // testServer is a server in this process, and what a script says to it.

@@ -5,6 +5,7 @@ package soak
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -19,6 +20,14 @@ type answer struct {
 	text   string // of one that is no stream
 	whole  bool   // the stream's answer has come to its end, in order
 	err    error  // why nothing more comes
+}
+
+func (a answer) String() string {
+	end := "cut off"
+	if a.whole {
+		end = "whole"
+	}
+	return fmt.Sprintf("status %d %q, %s, %v", a.status, a.text, end, a.err)
 }
 
 // receiveHTTP is one life of a receiver over HTTP.

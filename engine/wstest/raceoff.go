@@ -1,5 +1,0 @@
-//go:build !race
-
-package wstest
-
-const slowness = 1
