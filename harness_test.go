@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"flag"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -362,138 +359,3 @@ func runServerArgs(t *testing.T, args []string, env ...string) ended {
 	}
 	return ended{cmd.ProcessState.ExitCode(), log.String()}
 }
-
-// Clients, in the words of a script.
-
-func (s *server) publish(channel, key string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/publish", opts...)
-}
-
-func (s *server) receive(channel, key string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/receive", opts...)
-}
-
-func (s *server) receiveClear(channel, key string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/receive-clear-cache", opts...)
-}
-
-func (s *server) probe(channel, key string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	return wstest.Dial(s.t, s.addr, "/"+channel+"/"+key+"/probe", opts...)
-}
-
-func (s *server) refuses(status int, path string, opts ...wstest.Option) *wstest.Response {
-	s.t.Helper()
-	return wstest.Refused(s.t, status, s.addr, path, opts...)
-}
-
-// dialSoon is wstest.Dial for a channel or a slot that was freed a moment ago by
-// another connection's end: the server may need a moment to notice.
-func (s *server) dialSoon(path string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	return s.dialSoonAt(s.addr, path, opts...)
-}
-
-// dialSoonAt is dialSoon at one of the two listeners.
-func (s *server) dialSoonAt(addr, path string, opts ...wstest.Option) *wstest.Conn {
-	s.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		c, resp, err := wstest.Open(addr, path, opts...)
-		if c != nil {
-			return c.On(s.t)
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("%s: wanted an upgrade within %v, got %v, %v", path, patience, resp, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func (s *server) get(path string) (status int, body string, header http.Header) {
-	s.t.Helper()
-	return s.getFrom("http://"+s.addr+path, http.DefaultTransport)
-}
-
-func (s *server) getFrom(url string, tr http.RoundTripper) (status int, body string, header http.Header) {
-	s.t.Helper()
-	client := http.Client{Timeout: patience, Transport: tr}
-	resp, err := client.Get(url)
-	if err != nil {
-		s.t.Fatalf("GET %s: %v", url, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatalf("GET %s: %v", url, err)
-	}
-	return resp.StatusCode, string(b), resp.Header
-}
-
-// memory is the server's resident memory in bytes.
-func (s *server) memory() int64 {
-	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		wstest.Skip(s.t, "no /proc here: %v", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == "VmRSS:" {
-			kb, _ := strconv.ParseInt(f[1], 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
-}
-
-// descriptors is the number of files and sockets the server holds.
-func (s *server) descriptors() int {
-	s.t.Helper()
-	e, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
-	if err != nil {
-		wstest.Skip(s.t, "no /proc here: %v", err)
-	}
-	return len(e)
-}
-
-// inKernel is what the kernel holds for a client of the plain listener, in bytes, be
-// its connection closed by the server; false where there is no /proc to say so.
-func (s *server) inKernel(c *wstest.Conn) (held int64, ok bool) {
-	s.t.Helper()
-	b, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return 0, false
-	}
-	port := func(addr string) string {
-		_, p, _ := net.SplitHostPort(addr)
-		n, _ := strconv.Atoi(p)
-		return fmt.Sprintf(":%04X", n)
-	}
-	local, remote := port(s.addr), port(c.LocalAddr().String())
-	for line := range strings.Lines(string(b)) {
-		// sl local_address rem_address st tx_queue:rx_queue …, in hexadecimal digits
-		if f := strings.Fields(line); len(f) > 4 && strings.HasSuffix(f[1], local) && strings.HasSuffix(f[2], remote) {
-			tx, _, _ := strings.Cut(f[4], ":")
-			held, _ = strconv.ParseInt(tx, 16, 64)
-		}
-	}
-	return held, true
-}
-
-// processorTime is the CPU time the server has used.
-func (s *server) processorTime() time.Duration {
-	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		wstest.Skip(s.t, "no /proc here: %v", err)
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	user, _ := strconv.Atoi(f[11])
-	sys, _ := strconv.Atoi(f[12])
-	return time.Duration(user+sys) * 10 * time.Millisecond
-}
-
-// Small things.
