@@ -12,7 +12,7 @@ import (
 
 func TestMistake01CacheSizeIsHonoured(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1")
+	s := startSmall(t)
 	pub := s.publish("cam", "key")
 	const n, size = 40, 64 << 10
 	for i := range n {
@@ -42,7 +42,7 @@ func TestMistake01CacheSizeIsHonoured(t *testing.T) {
 
 func TestMistake14TinyPacketsDoNotOutgrowTheCache(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1")
+	s := startSmall(t)
 	for _, size := range []int{0, 1, 30} {
 		channel := fmt.Sprintf("size%d", size)
 		pub := s.publish(channel, "key")
@@ -127,7 +127,7 @@ func TestCacheOff(t *testing.T) {
 
 func TestEarlyReceiverOfALongStreamIsNotBoundToTheCache(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1")
+	s := startSmall(t)
 	pub := s.publish("cam", "key")
 	r := s.receive("cam", "key")
 	for i := range 200 {
@@ -290,7 +290,7 @@ func TestProbeGetsAnEmptyPacketAndALargeOne(t *testing.T) {
 
 func TestProbeAfterEvictionGetsTheOldestThatIsLeft(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1")
+	s := startSmall(t)
 	pub := s.publish("cam", "key")
 	for i := range 40 {
 		pub.Send(wstest.Binary, payload(64<<10, uint64(i)))

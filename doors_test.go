@@ -219,7 +219,7 @@ func TestHTTPReceiversAreToldTheEnd(t *testing.T) {
 // beside it gets everything.
 func TestHTTPReceiverThatIsTooSlowIsCut(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
+	s := startSmall(t)
 	slow, good := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(4096)), s.httpGet("/cam/key/receive")
 	old := s.httpGet("/cam/key/receive", wstest.ReceiveBuffer(4096), wstest.Proto("HTTP/1.0")) // has nothing but the reset
 	s.wantSessions(3)

@@ -99,6 +99,13 @@ func startServer(t *testing.T, env ...string) *server {
 	return s
 }
 
+// startSmall starts a server that keeps as little of a channel as it can with a cache: 1
+// MiB, and as much for receivers that are behind.
+func startSmall(t *testing.T) *server {
+	t.Helper()
+	return startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
+}
+
 func tryServer(t *testing.T, env []string) (s *server, taken bool) {
 	t.Helper()
 	s = &server{t: t, dir: t.TempDir(), log: newLogBuffer(), done: make(chan struct{})}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -163,29 +162,7 @@ func (l *logBuffer) waitFor(cond func(string) bool) bool {
 	return true
 }
 
-// numbered is a packet of n bytes that carries its number and a checkable rest.
-func numbered(i, n int) []byte {
-	b := make([]byte, max(n, 4))
-	binary.BigEndian.PutUint32(b, uint32(i))
-	for j := 4; j < len(b); j++ {
-		b[j] = byte(i*31 + j*7)
-	}
-	return b
-}
-
-// checkNumbered returns the number of a packet made by numbered.
-func checkNumbered(b []byte) (int, error) {
-	if len(b) < 4 {
-		return 0, fmt.Errorf("a packet of %d bytes", len(b))
-	}
-	i := int(binary.BigEndian.Uint32(b))
-	for j := 4; j < len(b); j++ {
-		if b[j] != byte(i*31+j*7) {
-			return i, fmt.Errorf("packet %d differs at byte %d of %d", i, j, len(b))
-		}
-	}
-	return i, nil
-}
+func numbered(i, n int) []byte { return wstest.Numbered(i, n) }
 
 // follow reads numbered packets until the close frame. It returns the first and
 // the last number, and the close code; an error for a gap, a repeat or a bad byte.
@@ -202,7 +179,7 @@ func follow(c *wstest.Conn, seen func(i int)) (first, last, code int, err error)
 		case wstest.Text:
 			continue
 		}
-		i, err := checkNumbered(m.Payload)
+		i, err := wstest.Number(m.Payload)
 		if err != nil {
 			return first, last, 0, err
 		}

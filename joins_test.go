@@ -105,7 +105,7 @@ func wantStream(c *wstest.Conn, stream [][]byte, latest int) error {
 				return fmt.Errorf("after packet %d: %w", next-1, err)
 			}
 			if next < 0 {
-				next, _ = checkNumbered(b[4:])
+				next, _ = wstest.Number(b[4:])
 				if next > latest {
 					return fmt.Errorf("wanted one of the packets up to %d first, got %d", latest, next)
 				}

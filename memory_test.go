@@ -58,7 +58,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	}
 	for i := range 10 {
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
-		first, err := checkNumbered(r.Next().Payload)
+		first, err := wstest.Number(r.Next().Payload)
 		if err != nil || first == 0 {
 			t.Fatalf("a joiner begins at packet %d of a cache that was cut, %v", first, err)
 		}

@@ -73,7 +73,7 @@ func TestMistake03StalledReceiverFreezesNobody(t *testing.T) {
 func TestSlowReceiverGets4008AtAFrameBoundary(t *testing.T) {
 	t.Parallel()
 	heavy(t)
-	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
+	s := startSmall(t)
 	for _, size := range []int{200, 30_000, 700_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			s := s.on(t)

@@ -222,29 +222,12 @@ func trust(t *testing.T, certFile string) *tls.Config {
 	return wstest.Identity{Cert: b}.Trust()
 }
 
-// numbered is packet i of a stream: n bytes that are like no other packet's.
-func numbered(i, n int) []byte {
-	b := make([]byte, n)
-	x := uint64(i)*0x9E3779B97F4A7C15 + 1
-	for j := range b {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b[j] = byte(x)
-	}
-	for j, k := i, 0; k < min(n, 4); k++ {
-		b[k], j = byte(j), j>>8
-	}
-	return b
-}
+func numbered(i, n int) []byte { return wstest.Numbered(i, n) }
 
 // number reads a packet's number; -1 if it is not that packet, byte for byte.
 func number(b []byte) int {
-	if len(b) < 4 {
-		return -1
-	}
-	i := int(b[0]) | int(b[1])<<8 | int(b[2])<<16 | int(b[3])<<24
-	if string(numbered(i, len(b))) != string(b) {
+	i, err := wstest.Number(b)
+	if err != nil {
 		return -1
 	}
 	return i
