@@ -51,7 +51,7 @@ type Channel struct {
 // one that waits. The caller holds mu.
 func (ch *Channel) join(s *session) reason {
 	if ch.ring == nil {
-		s.waiting = len(ch.waiting)
+		s.waiting = int32(len(ch.waiting))
 		ch.waiting = append(ch.waiting, s)
 		return notEnded
 	}

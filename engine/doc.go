@@ -182,7 +182,8 @@
 // receiver. With 5000 receivers a look takes 0.1 to 0.3 µs of processor time for each
 // (bench.BenchmarkLook): where one writes to all of them in 10 to 20 ms, one look a second
 // cannot be told from none. Those who have no byte yet stand in group.fresh, and
-// the pass that brings the first one notes where and when that was.
+// the pass that brings the first one notes where and when that was: the tally is made
+// then, and who only waits has none.
 //
 // # Faults
 //

@@ -63,7 +63,6 @@ func (g *group) add(s *session) {
 		}
 	})
 	g.joining = append(g.joining, member{s, cur})
-	s.tally.join(cur.Seq())
 	s.group.Store(g) // before a pass can take it out again
 	g.mu.Unlock()
 }

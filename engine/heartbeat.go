@@ -47,7 +47,7 @@ func (r *roster) add(s *session) {
 // remove takes a session out, if it is in. Any goroutine, once a session.
 func (r *roster) remove(s *session) {
 	sh := &r.shards[s.shard]
-	carried := s.tally.total()
+	carried := s.numbers().sum
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.place < 0 {
@@ -80,7 +80,7 @@ func (r *roster) totals() (t Totals) {
 		sh.mu.Lock()
 		t.addAll(sh.gone)
 		for _, s := range sh.sessions {
-			t.add(s.kind, s.tally.total())
+			t.add(s.kind, s.numbers().sum)
 		}
 		sh.mu.Unlock()
 	}

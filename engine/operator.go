@@ -189,7 +189,7 @@ func (o *Overview) count(s *session) {
 
 // addLag counts a receiver's lag, and returns the worst so far.
 func (o *Overview) addLag(s *session, worst []*session) []*session {
-	lag := s.tally.lagNow()
+	lag := s.numbers().lag
 	seconds := lag.seconds()
 	o.LagSeconds += seconds
 	for i := range o.Lag {
@@ -200,19 +200,12 @@ func (o *Overview) addLag(s *session, worst []*session) []*session {
 	if lag == 0 {
 		return worst
 	}
-	at, _ := slices.BinarySearchFunc(worst, lag, func(w *session, lag millis) int { return cmp.Compare(lag, w.tally.lagNow()) })
+	at, _ := slices.BinarySearchFunc(worst, lag, func(w *session, lag millis) int { return cmp.Compare(lag, w.numbers().lag) })
 	if at == slowest {
 		return worst
 	}
 	worst = slices.Insert(worst, at, s)
 	return worst[:min(len(worst), slowest)]
-}
-
-// lagNow returns the lag as of the last look.
-func (t *tally) lagNow() millis {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lag
 }
 
 // EndSession ends a session, with close code 4002. It reports whether there is one with

@@ -33,7 +33,12 @@ type session struct {
 	kind   kind
 	door   doorway
 	noText bool // the client takes every message for media: it is sent no TEXT
-	srv    *Server
+
+	// Set before the session is in the roster, then static.
+	secure bool // it speaks TLS
+
+	// Static after construction.
+	srv *Server
 
 	// Atomic. skipped is set by a pass that found the socket taken: whoever frees it
 	// wakes the group. unsent is what nbio was given and the kernel has not taken; the
@@ -41,8 +46,8 @@ type session struct {
 	// the beginnings and the ends of nbio's Write: odd while one is under way. Only
 	// the write lock's holder raises it.
 	skipped atomic.Bool
-	unsent  atomic.Int64
 	writing atomic.Uint32
+	unsent  atomic.Int64
 
 	// Atomic: what waits to be written at the next frame boundary (send* bits).
 	pending atomic.Uint32
@@ -50,6 +55,7 @@ type session struct {
 	// Atomic, any goroutine.
 	ending atomic.Uint32 // reason in the low half, close code in the high one
 	gone   atomic.Bool   // closed has run
+	broken atomic.Bool   // a fault ends it: see fault.go
 
 	// Set before the poller knows the connection, then static.
 	conn *nbio.Conn
@@ -66,9 +72,6 @@ type session struct {
 	addr  netip.AddrPort
 	began int64 // Server.now
 
-	// Set before the session is in the roster, then static.
-	secure bool // it speaks TLS
-
 	// Set before the poller knows the connection, then static.
 	early *early // owned by the poller from the hand-over on
 	ch    *Channel
@@ -78,8 +81,13 @@ type session struct {
 
 	// Owned by the roster and guarded by its shard's lock; place is -1 before.
 	shard, place int32
-	beats        uint8 // looks since the last heartbeat
-	postponed    uint8 // looks for which that was put off
+
+	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
+	waiting int32
+
+	// Owned by the sweep.
+	beats     uint8 // looks since the last heartbeat
+	postponed uint8 // looks for which that was put off
 
 	// Set by the end, before the session is in the closing list, then static.
 	endedAt int64 // Server.now
@@ -93,9 +101,6 @@ type session struct {
 	took            int64
 	kept, keptSince int64
 
-	// Guarded by Channel.mu: the place in Channel.waiting, -1 when not there.
-	waiting int
-
 	// Guarded by in.mu: what the client sends.
 	in inbound
 
@@ -108,11 +113,11 @@ type session struct {
 	handed     atomic.Bool           // the poller knows the connection
 	clientDone atomic.Bool           // the client's close frame came
 	slotFreed  atomic.Bool
-	broken     atomic.Bool // a fault ends it: see fault.go
 	released   atomic.Bool // closed has given everything back
 	parted     atomic.Bool // farewell has run
 
-	tally tally
+	// Atomic, any goroutine: what it has done; nil: nothing yet, see tallied.
+	tally atomic.Pointer[tally]
 }
 
 // inbound is what a session has received and not used up.

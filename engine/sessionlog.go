@@ -17,19 +17,16 @@ func (s *session) logEnd() {
 	if !s.srv.cfg.LogRequests {
 		return
 	}
-	t := &s.tally
-	t.mu.Lock()
-	carried, first, lagBytes, lag := t.sum, t.first, t.lagBytes, t.lag
-	t.mu.Unlock()
+	n := s.numbers()
 	attrs := append(s.logAttrs(),
 		slog.String("reason", s.reason().String()),
 		inSeconds("seconds", time.Duration(s.srv.now()-s.began)),
-		slog.Int64("bytes", carried.bytes),
-		slog.Int64("packets", carried.packets))
+		slog.Int64("bytes", n.sum.bytes),
+		slog.Int64("packets", n.sum.packets))
 	if s.kind != publish {
-		attrs = append(attrs, slog.Int64("lag_bytes", lagBytes), inSeconds("lag_seconds", lag.duration()))
-		if first != 0 {
-			attrs = append(attrs, inSeconds("first_byte_seconds", time.Duration(first-s.began)))
+		attrs = append(attrs, slog.Int64("lag_bytes", n.lagBytes), inSeconds("lag_seconds", n.lag.duration()))
+		if n.first != 0 {
+			attrs = append(attrs, inSeconds("first_byte_seconds", time.Duration(n.first-s.began)))
 		}
 	}
 	s.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "session ends", attrs...)

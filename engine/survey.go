@@ -43,7 +43,7 @@ func (v *survey) run(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
-		v.walk(func(s *session, now int64) { s.tally.look(now, s.began) })
+		v.walk((*session).noteRate)
 	}
 }
 
@@ -124,13 +124,11 @@ func (s *session) info(now int64) SessionInfo {
 		ID: s.id, Channel: s.name, Kind: s.kind.String(), Door: s.door.String(), Address: shownAddr(s.addr), TLS: s.secure,
 		Since: s.srv.wall(s.began), Waiting: s.waits(),
 	}
-	t := &s.tally
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	i.Bytes, i.Packets, i.BytesPerSecond = t.sum.bytes, t.sum.packets, t.rateAt(now, s.began)
-	i.LagBytes, i.LagPackets, i.LagSeconds = t.lagBytes, int64(t.lagPackets), t.lag.seconds()
-	if t.first != 0 {
-		sec := time.Duration(t.first - s.began).Seconds()
+	n := s.numbers()
+	i.Bytes, i.Packets, i.BytesPerSecond = n.sum.bytes, n.sum.packets, n.rateAt(now, s.began)
+	i.LagBytes, i.LagPackets, i.LagSeconds = n.lagBytes, int64(n.lagPackets), n.lag.seconds()
+	if n.first != 0 {
+		sec := time.Duration(n.first - s.began).Seconds()
 		i.FirstByteSeconds = &sec
 	}
 	return i

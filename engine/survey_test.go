@@ -59,8 +59,8 @@ func TestWhatIsSentIsNotedInOrder(t *testing.T) {
 	pub.Sync()
 	ps := s.session(pub)
 	done := make(chan struct{})
-	ps.tally.mu.Lock()
-	letGo := sync.OnceFunc(ps.tally.mu.Unlock)
+	ps.tallied().mu.Lock()
+	letGo := sync.OnceFunc(ps.tallied().mu.Unlock)
 	defer letGo()
 	go func() {
 		defer close(done)
@@ -78,7 +78,7 @@ func TestWhatIsSentIsNotedInOrder(t *testing.T) {
 	})
 	letGo()
 	<-done
-	if got := ps.tally.total(); got != (sum{wireSize(1000), 1}) {
+	if got := ps.numbers().sum; got != (sum{wireSize(1000), 1}) {
 		t.Errorf("%+v was noted", got)
 	}
 }
@@ -105,7 +105,7 @@ func TestASessionStaysUntilItsGroupLetsGo(t *testing.T) {
 	if n := s.Ends()["client_gone"]; n != 1 {
 		t.Errorf("it counts %d times", n)
 	}
-	if y := &rs.tally; y.sum != (sum{wireSize(1000), 1}) || y.lagBytes != wireSize(1000) || y.lagPackets != 1 {
+	if y := rs.numbers(); y.sum != (sum{wireSize(1000), 1}) || y.lagBytes != wireSize(1000) || y.lagPackets != 1 {
 		t.Errorf("at its end it had got %+v and had a lag of %d packets, %d bytes", y.sum, y.lagPackets, y.lagBytes)
 	}
 }
@@ -161,7 +161,7 @@ func TestLagAtTheEndOfASlowReceiver(t *testing.T) {
 	published := s.info(pub).Bytes
 	slow.Close()
 	eventually(t, "it is gone", func() bool { return s.roster.find(ss.id) == nil })
-	y := &ss.tally
+	y := ss.numbers()
 	if least := published - int64(3<<20); y.lag < 99 || y.lagBytes < 1<<20 || y.lagBytes > published || y.sum.bytes+y.lagBytes < least {
 		t.Errorf("it had got %d of %d bytes, and its lag was %d ms, %d bytes", y.sum.bytes, published, y.lag, y.lagBytes)
 	}

@@ -10,23 +10,50 @@ import (
 // tally is what a session has done, as it was last looked at. Nothing of it is counted
 // where packets are delivered: a receiver's numbers are those of its cursor, a
 // publisher's those of its ring, and somebody has to look (see survey).
+//
+// A receiver that has nothing yet, and is behind nothing, has none: it may wait among many
+// thousands.
 type tally struct {
 	mu sync.Mutex // held for moments, nothing is taken under it
+	numbers
+}
 
-	// Guarded by mu. Of a receiver: where it joined, known once it has its first byte.
+// numbers is what stands in a tally, guarded by its mu.
+type numbers struct {
+	// Of a receiver: where it joined, known once it has its first byte.
 	seq   uint64 // the first packet that it gets
 	base  uint64 // bytes of the stream before that
 	first int64  // Server.now at the first byte that it was handed; 0: none yet
 
-	// Guarded by mu. Bytes are as receivers get them, with the header of each frame.
+	// Bytes are as receivers get them, with the header of each frame.
 	sum        sum
 	lagBytes   int64
 	lagPackets uint32
 	lag        millis // how long ago the packet came that is next for it
 
-	// Guarded by mu: the last look of the survey's own, for the rate.
+	// The last look of the survey's own, or the first byte, for the rate.
 	lookAt, lookBytes int64   // Server.now, sum.bytes; lookAt 0: none yet
 	rate              float64 // bytes per second up to then
+}
+
+// tallied returns the session's tally, which it has from now on. Any goroutine.
+func (s *session) tallied() *tally {
+	if t := s.tally.Load(); t != nil {
+		return t
+	}
+	s.tally.CompareAndSwap(nil, &tally{})
+	return s.tally.Load()
+}
+
+// numbers returns what is known of the session. Any goroutine.
+func (s *session) numbers() numbers {
+	t := s.tally.Load()
+	if t == nil {
+		return numbers{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.numbers
 }
 
 // millis is a time in milliseconds.
@@ -39,20 +66,17 @@ func (m millis) seconds() float64 { return m.duration().Seconds() }
 // sum counts packets and their bytes.
 type sum struct{ bytes, packets int64 }
 
-// join is told where a receiver joined its stream, by its sequence.
-func (t *tally) join(seq uint64) {
+// begin is told that a receiver has its first byte, of which packet, and how many bytes of
+// the stream stood before that. What it is told later changes nothing.
+func (t *tally) begin(seq, base uint64, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.seq = seq
-}
-
-// begin is told that a receiver has its first byte, and how many bytes of the stream
-// stood before that. What it is told later changes nothing.
-func (t *tally) begin(base uint64, now int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.first == 0 {
-		t.base, t.first = base, now
+	if t.first != 0 {
+		return
+	}
+	t.seq, t.base, t.first = seq, base, now
+	if t.lookAt == 0 {
+		t.lookAt = now // it may have waited for hours
 	}
 }
 
@@ -60,31 +84,29 @@ func (t *tally) begin(base uint64, now int64) {
 const rateSpan = time.Second
 
 // rateAt returns the bytes per second, by now: since the last look, or as of that if it
-// was just now; since began if there was none. The caller holds mu.
-func (t *tally) rateAt(now, began int64) float64 {
-	since, bytes := t.lookAt, t.sum.bytes-t.lookBytes
+// was just now; since began if there was none.
+func (n *numbers) rateAt(now, began int64) float64 {
+	since, bytes := n.lookAt, n.sum.bytes-n.lookBytes
 	if since == 0 {
 		since = began
 	}
 	if span := time.Duration(now - since); span >= rateSpan {
 		return float64(bytes) / span.Seconds()
 	}
-	return t.rate
+	return n.rate
 }
 
-// look keeps the rate up to now, and begins a new time for the next one.
-func (t *tally) look(now, began int64) {
+// noteRate keeps the rate up to now, and begins a new time for the next one. Any
+// goroutine.
+func (s *session) noteRate(now int64) {
+	t := s.tally.Load()
+	if t == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rate = t.rateAt(now, began)
+	t.rate = t.rateAt(now, s.began)
 	t.lookAt, t.lookBytes = now, t.sum.bytes
-}
-
-// total returns what the session has carried, up to the last look.
-func (t *tally) total() sum {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sum
 }
 
 // begun reports whether a receiver that stood at joined has got anything since, and
@@ -96,7 +118,7 @@ func (m *member) begun(joined ring.Cursor) bool {
 		return false
 	}
 	base, _ := joined.Position() // known: there is a packet
-	m.s.tally.begin(base, m.s.srv.now())
+	m.s.tallied().begin(joined.Seq(), base, m.s.srv.now())
 	return true
 }
 
@@ -106,7 +128,10 @@ func (m *member) observe(r *ring.Ring, age uint32) {
 	packets, bytes := m.cur.Lag(r)
 	at, _ := m.cur.Position()
 	came, waits := m.cur.Arrived()
-	t := &m.s.tally
+	if packets == 0 && m.s.tally.Load() == nil {
+		return // there is nothing to note
+	}
+	t := m.s.tallied()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.first != 0 {
@@ -186,7 +211,8 @@ func (s *session) observePublished() {
 	}
 	s.in.mu.Lock() // excludes the writer, until it is noted: who looked before must not note after
 	defer s.in.mu.Unlock()
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	s.tally.sum = sum{int64(r.Written()), int64(r.Head())}
+	t := s.tallied()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum = sum{int64(r.Written()), int64(r.Head())}
 }

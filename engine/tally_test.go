@@ -4,10 +4,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
+	"ws-stream-server/engine/wstest"
 	"ws-stream-server/ring"
 )
 
@@ -15,7 +17,8 @@ import (
 // now.
 func TestRates(t *testing.T) {
 	const sec = int64(time.Second)
-	var y tally
+	s := &session{began: 10 * sec}
+	y := s.tallied()
 	wants := func(what string, now int64, want float64) {
 		t.Helper()
 		y.mu.Lock()
@@ -27,13 +30,13 @@ func TestRates(t *testing.T) {
 	y.sum.bytes = 500
 	wants("half a second after the beginning", 10*sec+sec/2, 0)
 	wants("two seconds after it", 12*sec, 250)
-	y.look(12*sec, 10*sec)
+	s.noteRate(12 * sec)
 	y.sum.bytes = 9500
 	wants("just after the first look", 12*sec+sec/2, 250)
 	wants("three seconds after it", 15*sec, 3000)
-	y.look(15*sec, 10*sec)
+	s.noteRate(15 * sec)
 	wants("just after the second look", 15*sec+1, 3000)
-	y.look(20*sec, 10*sec)
+	s.noteRate(20 * sec)
 	wants("after five seconds of nothing", 20*sec, 0)
 }
 
@@ -78,7 +81,7 @@ func TestLagAfter49Days(t *testing.T) {
 	g.passing.Lock()
 	g.observe()
 	g.passing.Unlock()
-	if y := &s.tally; y.lag < 3000 || y.lag.duration() > 3*time.Second+patience || y.lagBytes != 10 || y.lagPackets != 1 {
+	if y := s.numbers(); y.lag < 3000 || y.lag.duration() > 3*time.Second+patience || y.lagBytes != 10 || y.lagPackets != 1 {
 		t.Errorf("the lag is %d ms, %d bytes, %d packets; wanted 3 s, 10 bytes, 1 packet", y.lag, y.lagBytes, y.lagPackets)
 	}
 }
@@ -93,11 +96,11 @@ func TestTheHistogramAndTheSlowest(t *testing.T) {
 		var lags []millis
 		for range n {
 			s := &session{}
-			s.tally.lag = millis(rnd.IntN(100_000) * rnd.IntN(4) / 3)
+			s.tallied().lag = millis(rnd.IntN(100_000) * rnd.IntN(4) / 3)
 			if rnd.IntN(5) == 0 {
-				s.tally.lag = 1000 // a bound
+				s.tallied().lag = 1000 // a bound
 			}
-			lags = append(lags, s.tally.lag)
+			lags = append(lags, s.tallied().lag)
 			worst = o.addLag(s, worst)
 		}
 		sum := 0.0
@@ -127,11 +130,35 @@ func TestTheHistogramAndTheSlowest(t *testing.T) {
 		lags = lags[:min(len(lags), slowest)]
 		got := make([]millis, len(worst))
 		for i, s := range worst {
-			got[i] = s.tally.lag
+			got[i] = s.tallied().lag
 		}
 		if !slices.Equal(got, lags) {
 			t.Errorf("%d receivers: the slowest have %v, wanted %v", n, got, lags)
 		}
+	}
+}
+
+// A receiver that waits costs no more than its session, which fits into 416 bytes (a size
+// that Go's allocator has), also when somebody has looked at it; from its first byte on
+// it has a tally, and its rate counts from there.
+func TestWhoWaitsHasNoTally(t *testing.T) {
+	if size := reflect.TypeFor[session]().Size(); size > 416 {
+		t.Errorf("a session takes %d bytes", size)
+	}
+	s := newTestServer(t)
+	waits := s.receive("cam", "key")
+	ws := s.session(waits)
+	s.survey.walk((*session).noteRate)
+	if o := s.Overview(); o.Waiting != 1 || ws.tally.Load() != nil {
+		t.Errorf("%d receivers wait, wanted 1; its tally is %v", o.Waiting, ws.tally.Load())
+	}
+	before := s.now()
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	waits.WantPacket(numbered(0, 1000))
+	s.wantCarried(waits, 1, wireSize(1000))
+	if n := ws.numbers(); n.first < before || n.lookAt < n.first {
+		t.Errorf("it has its first byte at %d, its rate counts from %d; wanted no moment before %d", n.first, n.lookAt, before)
 	}
 }
 
@@ -158,7 +185,7 @@ func TestLagOfAReceiverThatWasOverrun(t *testing.T) {
 	g.observe()
 	g.passing.Unlock()
 	srv.closing.remove(s)
-	if y := &s.tally; s.reason() != slowReceiver || y.lag < 4000 || y.lagPackets != packets || y.lagBytes != packets*size {
+	if y := s.numbers(); s.reason() != slowReceiver || y.lag < 4000 || y.lagPackets != packets || y.lagBytes != packets*size {
 		t.Errorf("%v: the lag is %d ms, %d packets, %d bytes; wanted 4 s, %d, %d", s.reason(), y.lag, y.lagPackets, y.lagBytes, packets, packets*size)
 	}
 }
