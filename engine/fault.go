@@ -13,9 +13,10 @@ import (
 // the middle of a frame, and the log gets the stack. In a request's handler it is the
 // connection's end.
 //
-// What is done for many, or under nbio's locks, is not contained: nobody could tell what
-// is left behind. There the process ends. A fault in session.closed is only logged: what
-// it did not come to give back is lost.
+// What is done for many is not contained: nobody could tell what is left behind. There the
+// process ends. A fault in session.closed is only logged: what it did not come to give
+// back is lost. One in session.written may leave the socket taken: then the session's time
+// to close runs out, and it is cut off.
 
 // fault has the session ended for a panic of which it was recovered. It only logs, marks
 // and wakes: any goroutine, whatever locks it holds.
@@ -35,9 +36,9 @@ func (b breaking) run() {
 	s := b.s
 	s.end(internalFault)
 	s.mu.Lock()
-	torn := s.mid
+	torn := s.torn || s.mid && s.group.Load() == nil // who is in a group is sent the rest of its packet
 	s.mu.Unlock()
-	if torn && s.group.Load() == nil {
+	if torn {
 		s.srv.closing.add(s, s.srv.now()) // no close frame may follow: it is cut off
 	}
 }

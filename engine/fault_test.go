@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -149,6 +152,54 @@ func TestAFaultInAControlFrame(t *testing.T) {
 	eventually(t, "its session is closed", func() bool { return s.Ends()["internal_error"] == 1 })
 	wantFault(t, log, "engine.(*session).writeFrames")
 	other.Sync()
+}
+
+// What a fault has torn nothing follows: no packet either, though the stream goes on.
+func TestNoPacketFollowsATornFrame(t *testing.T) {
+	s, log := withLog(t)
+	pub, r := s.publish("cam", "key"), s.receive("cam", "key")
+	pub.Send(wstest.Binary, numbered(0, 1000))
+	r.WantPacket(numbered(0, 1000))
+	rs := s.session(r)
+	rs.mu.Lock()
+	rs.tls = &tlsLink{wire: &wire{}}
+	rs.mu.Unlock()
+	rs.raise(sendBeat)
+	rs.mu.Lock()
+	rs.tls = nil
+	rs.mu.Unlock()
+	for i := range 5 {
+		pub.Send(wstest.Binary, numbered(1+i, 1000))
+		pub.Sync()
+	}
+	if m, err := r.NextFrame(patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("wanted the connection's end, got %d bytes, %v", len(m.Payload), err)
+	}
+	eventually(t, "its session is closed", func() bool { return s.Ends()["internal_error"] == 1 })
+	wantFault(t, log, "engine.(*session).writeFrames")
+}
+
+// A panic in nbio's news of what was written does not keep the connection's lock, and is
+// the end of that session only.
+func TestAFaultUnderTheConnectionsLock(t *testing.T) {
+	s, log := withLog(t, func(c *Config) { c.ReceiverLagMB = 64 })
+	pub, slow := s.publish("cam", "key"), s.receive("cam", "key", wstest.ReceiveBuffer(4096))
+	rs := s.stall(pub, slow)
+	g := rs.group.Load()
+	rs.group.Store(&group{}) // one that cannot be woken
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(io.Discard, slow.TCP())
+		slow.Close()
+	}()
+	eventually(t, "the poller has written the rest", rs.broken.Load)
+	rs.group.Store(g)
+	g.wakeNow()
+	<-done
+	eventually(t, "its session is closed", func() bool { return s.Ends()["internal_error"] == 1 })
+	wantFault(t, log, "engine.(*session).written")
+	pub.Sync()
 }
 
 // A panic in a handler is the end of its connection, and the log has the stack.

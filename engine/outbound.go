@@ -71,11 +71,11 @@ func (s *session) unlock() {
 }
 
 // flushLocked writes what is pending and reports whether it could: not in the
-// middle of a packet, not after the close frame, and not to a socket that is not
+// middle of a packet or a torn frame, not after the close frame, and not to a socket that is not
 // free. The caller holds the write lock.
 func (s *session) flushLocked() bool {
 	// Another holder may have filled the socket since the caller looked.
-	if s.mid || s.closeSent || s.gone.Load() || !s.free() {
+	if s.mid || s.torn || s.closeSent || s.gone.Load() || !s.free() {
 		return false
 	}
 	bits := s.pending.Swap(0)
@@ -111,9 +111,9 @@ func (s *session) flushLocked() bool {
 // writeFrames writes whole control frames. The caller holds the write lock, and the socket
 // is free.
 func (s *session) writeFrames(b []byte) {
-	s.mid = true // a fault in between leaves them torn
+	s.torn = true
 	s.write(b)
-	s.mid = false
+	s.torn = false
 }
 
 // appendClose appends the last frames of the session, or the last of its answer.

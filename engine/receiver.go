@@ -97,7 +97,7 @@ func (m *member) drainLocked(over bool, now int64) (again bool) {
 			if s.pending.Load() != 0 {
 				s.flushLocked()
 			}
-			if s.closeSent || s.ending.Load() != 0 || !s.free() {
+			if s.closeSent || s.torn || s.ending.Load() != 0 || !s.free() {
 				return false
 			}
 		}

@@ -192,9 +192,11 @@ func (srv *Server) onOpen(c *nbio.Conn) {
 	}
 }
 
-// onWritten is nbio's news that the kernel took n bytes, under c's lock.
+// onWritten is nbio's news that the kernel took n bytes, under c's lock: no panic may leave
+// it, for nbio would keep the lock.
 func (srv *Server) onWritten(c *nbio.Conn, _ []byte, n int) {
 	if s, ok := c.Session().(*session); ok {
+		defer s.contain()
 		s.written(n)
 	}
 }

@@ -28,6 +28,7 @@ type session struct {
 	mid        bool // a packet was begun and not finished: no control frame may follow
 	closeSent  bool // the close frame was handed over: nothing follows
 	halfClosed bool // the sending side is shut down
+	torn       bool // a control frame is being written, or a fault came in between: nothing may follow
 
 	// Static after construction.
 	kind   kind
