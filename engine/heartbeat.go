@@ -229,10 +229,12 @@ func (s *session) noteTaken(now int64, acked uint64, held int64) {
 	s.acked, s.held = acked, waits
 }
 
-// verdict decides whether a session has to go because it was silent for too long.
+// verdict decides whether a session has to go because it was silent for too long. Who has
+// waited for its turn in a shutdown begins anew when nobody waits any more.
 func (s *session) verdict(now int64) reason {
 	progress := s.progress.Load()
 	if over := s.ch.over.Load(); over != 0 && s.kind != publish && s.group.Load() != nil && !s.awaitsTurn() {
+		over = max(over, s.srv.parted.Load())
 		if now-max(over, progress) >= int64(endedStall) || now-over >= int64(endedTotal) {
 			return slowReceiver
 		}

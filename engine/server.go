@@ -69,6 +69,7 @@ type Server struct {
 	next     atomic.Uint32 // drainer of the next group
 	stopping atomic.Bool   // Shutdown has begun
 	parting  atomic.Bool   // and receivers are closed one after the other
+	parted   atomic.Int64  // Server.now when that was over; 0 before
 	shaken   atomic.Int64  // handshakes that are over, whatever the answer
 	streams  atomic.Int64  // publishers that have started and not ended
 	ends     ends          // sessions that are closed

@@ -118,6 +118,7 @@ func (s *session) part() {
 
 // endParting lets everybody who waits for a turn that will not come go.
 func (srv *Server) endParting() {
+	srv.parted.Store(srv.now()) // first: see verdict
 	srv.parting.Store(false)
 	for shard := range rosterShards {
 		for _, s := range srv.roster.snapshot(shard, nil) {

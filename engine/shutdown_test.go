@@ -126,7 +126,14 @@ func TestAReceiverOfAStreamThatHasEndedWaitsForItsTurn(t *testing.T) {
 	s.session(first).part()
 	first.WantClose(1001)
 	last.Sync()
+	g := x.group.Load()
+	g.passing.Lock() // the pass that lets it go is late
+	x.ch.over.Store(-int64(endedTotal))
 	s.endParting()
+	if r := x.verdict(s.now()); r == slowReceiver {
+		t.Error("who has just waited for its turn is taken for slow")
+	}
+	g.passing.Unlock()
 	last.WantClose(1001)
 }
 
