@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"runtime"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ws-stream-server/auth"
 	"ws-stream-server/engine/wstest"
 )
 
@@ -171,6 +173,33 @@ func TestFramesSentAlongWithTheHandshake(t *testing.T) {
 			}
 			c.On(t).WantError("Protocol error", 1002)
 		})
+	}
+}
+
+// slow is an authorizer that takes its time.
+type slow struct {
+	auth.Authorizer
+	srv *Server
+}
+
+func (a slow) Authorize(ctx context.Context, r auth.Request) (*auth.Grant, error) {
+	for from := a.srv.now(); a.srv.now()-from < int64(20*time.Millisecond); {
+		time.Sleep(time.Millisecond)
+	}
+	return a.Authorizer.Authorize(ctx, r)
+}
+
+// What comes along with the handshake has come when it is taken, not before the stream
+// began: however long the coordinator has thought.
+func TestWhenFramesCameThatWereSentAlong(t *testing.T) {
+	s := newTestServer(t)
+	s.auth = slow{s.auth, s.Server}
+	pub := s.dial("/cam/key/publish", wstest.Pipelined(wstest.Frame{Op: wstest.Binary, Payload: []byte("first")}))
+	pub.Sync()
+	ps := s.session(pub)
+	cur := ps.ring.Join(func(uint64) {})
+	if came, ok := cur.Arrived(); !ok || came > ps.ch.age(s.now()) {
+		t.Errorf("%v, the first packet came at %d, of %d ms", ok, came, ps.ch.age(s.now()))
 	}
 }
 

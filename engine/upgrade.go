@@ -179,7 +179,9 @@ func (s *session) takeEarly() {
 	if e == nil && s.tls == nil {
 		return
 	}
-	s.heed(s.srv.now(), s.hearEarly(e))
+	now := s.srv.now() // the coordinator may have taken its time since the session began
+	s.life.Store(now)
+	s.heed(now, s.hearEarly(e))
 }
 
 // hearEarly is hear for what came along with the handshake; e is nil where nothing did.
