@@ -140,8 +140,12 @@ const (
 	phaseOver // nothing is published any more
 )
 
+// newSession makes a session. What t says is a part of the request's line, which may be
+// long and is not kept.
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
-	s := &session{srv: srv, id: srv.ids.Add(1), name: t.channel, key: t.key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
+	both := t.channel + t.key
+	name, key := both[:len(t.channel)], both[len(t.channel):]
+	s := &session{srv: srv, id: srv.ids.Add(1), name: name, key: key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
 	if t.kind == publish {
 		s.in.dec.MaxMessage = int64(srv.cfg.MaxMessageMB) * mib
 	}

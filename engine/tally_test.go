@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"ws-stream-server/engine/wstest"
 	"ws-stream-server/ring"
@@ -159,6 +161,27 @@ func TestWhoWaitsHasNoTally(t *testing.T) {
 	s.wantCarried(waits, 1, wireSize(1000))
 	if n := ws.numbers(); n.first < before || n.lookAt < n.first {
 		t.Errorf("it has its first byte at %d, its rate counts from %d; wanted no moment before %d", n.first, n.lookAt, before)
+	}
+}
+
+// A session keeps nothing of the request's line but what it needs: that may be long.
+func TestASessionDoesNotKeepTheRequestsLine(t *testing.T) {
+	srv := newServer(t, Config{})
+	path := "/cam/key/receive"
+	line := path + "?" + strings.Repeat("x", 10_000)
+	to, ok := parseTarget(line[:len(path)], 128)
+	if !ok {
+		t.Fatal("the path is not understood")
+	}
+	s := srv.newSession(to, netip.AddrPort{})
+	if s.name != "cam" || s.key != "key" {
+		t.Errorf("channel %q, key %q", s.name, s.key)
+	}
+	from := uintptr(unsafe.Pointer(unsafe.StringData(line)))
+	for _, id := range []string{s.name, s.key} {
+		if at := uintptr(unsafe.Pointer(unsafe.StringData(id))); at >= from && at < from+uintptr(len(line)) {
+			t.Errorf("%q keeps the whole line", id)
+		}
 	}
 }
 
