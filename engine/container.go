@@ -1,6 +1,9 @@
 package engine
 
-import "bytes"
+import (
+	"bytes"
+	"cmp"
+)
 
 // container is what a stream's first bytes look like. The server does not act on it: it
 // is what receivers over HTTP are told as Content-Type.
@@ -113,3 +116,12 @@ func audioFrame(b []byte) container {
 // application/octet-stream for one that is not known, "" before there is a packet. Any
 // goroutine.
 func (ch *Channel) ContentType() string { return contentTypes[ch.container.Load()] }
+
+// contentTypeNow is ContentType for who has a packet to send: "" if its publisher is about
+// to look at it. One that has ended is not, whatever kept it from looking.
+func (ch *Channel) contentTypeNow() string {
+	if t := ch.ContentType(); t != "" || !ch.ring.Ended() {
+		return t
+	}
+	return cmp.Or(ch.ContentType(), contentTypes[unknownContainer])
+}

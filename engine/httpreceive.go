@@ -81,7 +81,7 @@ func (m *member) writePayloads() (used int, early bool) {
 			payload = frame.Payload(b)
 		}
 		if len(payload) > 0 && begin == 0 {
-			kind := s.ch.ContentType()
+			kind := s.ch.contentTypeNow()
 			if kind == "" {
 				m.cur.Back(len(b))
 				return 0, true

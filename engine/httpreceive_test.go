@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"testing"
+	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -183,4 +184,45 @@ func TestHTTPReceiversThatMeetTheFirstPacket(t *testing.T) {
 		t.Errorf("the header is %v", h)
 	}
 	rec.WantBody([]byte(first))
+}
+
+// A publisher that ends between its first packet and the look at it, by a fault, leaves no
+// receiver waiting for that look.
+func TestHTTPReceiversOfAPublisherThatNeverLooked(t *testing.T) {
+	s := newTestServer(t)
+	rec := wstest.Get(t, s.addr, "/cam/key/receive")
+	s.session(rec)
+	ps := s.session(s.publish("cam", "key"))
+	first := "FLV\x01 and so on"
+	ps.in.mu.Lock() // we are the publisher's poller
+	copy(ps.ring.Reserve(2+len(first)), string([]byte{0x82, byte(len(first))})+first)
+	ps.ring.Commit(0)
+	ps.in.phase = phaseRunning
+	ps.in.mu.Unlock()
+	ps.end(internalFault)
+	if h := rec.WantHead(200); h.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("the header is %v", h)
+	}
+	rec.WantBody([]byte(first))
+	rec.WantEnd()
+}
+
+// What a client sends behind the body that it has published is read for a while, so that
+// no reset takes the answer away; its place is free at once.
+func TestWhatComesBehindABodyIsWaitedFor(t *testing.T) {
+	s := newTestServer(t)
+	p := wstest.Put(t, s.addr, "/cam/key/publish")
+	ps := s.session(p)
+	p.Send(wstest.Chunk([]byte("something")))
+	p.Send(wstest.Chunk(nil))
+	p.WantAnswer(200, "published")
+	if n := s.places.taken.Load(); n != 0 {
+		t.Errorf("%d places are taken", n)
+	}
+	s.closing.mu.Lock()
+	at, waits := s.closing.at[ps] // it does not, if the machine was so slow
+	s.closing.mu.Unlock()
+	if wait := time.Duration(at - ps.endedAt); waits && wait < lingerTimeout {
+		t.Errorf("it is cut off %v after the end", wait)
+	}
 }

@@ -237,8 +237,8 @@ func (s *session) answerPing(payload []byte) {
 
 // finish goes on with a session whose close frame was handed over: once it is
 // written, the sending side is shut down, so that the client sees the end. What it
-// still sends is read and discarded until it closes (RFC 6455, 7.1.1); to close
-// first would have the kernel answer a late byte with a reset. Any goroutine that
+// still sends is read and discarded until it closes (RFC 6455, 7.1.1; RFC 9112, 9.6: also
+// behind the body that it has published); to close first would have the kernel answer a late byte with a reset. Any goroutine that
 // does not hold the write lock.
 func (s *session) finish() {
 	s.finishNow()
@@ -260,11 +260,14 @@ func (s *session) finishLocked() {
 	if !s.closeSent || !s.free() || s.gone.Load() {
 		return
 	}
+	done := s.clientDone.Load()
+	if done {
+		s.freeSlot() // before the client can know that it may come back
+	}
 	wait := lingerTimeout
 	switch {
-	case s.clientDone.Load():
-		s.freeSlot() // before the client can know that it may come back
-		wait = doneTimeout
+	case done && s.door == websocketDoor:
+		wait = doneTimeout // it has nothing more to say
 	case s.halfClosed:
 		return
 	}
