@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -106,6 +108,18 @@ func (w hijacking) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hija
 type unwritable struct{ net.Conn }
 
 func (unwritable) Write([]byte) (int, error) { panic("a fault") }
+
+// A session whose handshake fails has neither begun nor ended, as far as the log tells.
+func TestAHandshakeThatFailsLogsNoSession(t *testing.T) {
+	s, log := withLog(t, func(c *Config) { c.LogRequests = true })
+	log.take()
+	w := hijacking{httptest.NewRecorder(), func() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errors.New("gone") }}
+	s.panics(w, "/cam/key/receive")
+	s.wantNothingLeft()
+	if lines := log.take(); slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "msg=\"session ") }) {
+		t.Errorf("the log has %q", lines)
+	}
+}
 
 // A fault at any moment of the upgrade costs nothing: no place, no session, no channel,
 // no connection.

@@ -12,9 +12,10 @@ func (s *session) logBegin() {
 	}
 }
 
-// logEnd says what the session has done. OPERATING.md lists the words.
+// logEnd says what the session has done, if the log was told of its beginning. OPERATING.md
+// lists the words.
 func (s *session) logEnd() {
-	if !s.srv.cfg.LogRequests {
+	if !s.srv.cfg.LogRequests || s.conn == nil { // else its handshake has failed
 		return
 	}
 	n := s.numbers()
