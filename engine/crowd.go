@@ -58,9 +58,9 @@ type source struct {
 // guest is one connection at the front door.
 type guest struct {
 	// Static.
-	conn net.Conn // below TLS and the PROXY protocol
-	door *door    // the listener that it came by
-	from *source  // whose it is
+	conn net.Conn  // below TLS and the PROXY protocol
+	by   *entrance // the listener that it came by
+	from *source   // whose it is
 
 	since time.Time     // when it got its place, or sent its last request
 	in    *list.List    // its source's silent or asking; nil: neither, it is kept

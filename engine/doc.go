@@ -66,7 +66,7 @@
 //   - the survey: takes the rates, every 5 s; and whoever waits for a group's long pass to
 //     be over, to note what its receivers got then (group.observeLater).
 //   - the sweep: heartbeats, clients that show no life, ends that take too long.
-//   - the certificate's watch, with TLS; one that accepts for each listener (door); and
+//   - the certificate's watch, with TLS; one that accepts for each listener (entrance); and
 //     net/http's, one for each handshake or page.
 //   - nbio's goroutine for closed connections: session.closed, one after the other.
 //   - for moments, those that Server.Alive asks with, and the one that ends the front.

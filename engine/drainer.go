@@ -61,7 +61,7 @@ func (d *drainer) run(stop <-chan struct{}) {
 }
 
 // atTheStop is how often a drainer looks at its queue at the end: it finds passes, and
-// then the partings that follow from them.
+// then the farewells that follow from them.
 const atTheStop = 2
 
 // work does what is queued. It is given a list to use again, and returns one.

@@ -72,15 +72,15 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded
 	for i, l := range listeners {
 		srv.log.Info("listening", "address", l.Addr().String(), "tls", i > 0)
-		d := newDoor(tireless{l, &srv.short}, f.gate)
-		l = proxyListener{d, srv.filter, handshake, f.refuseProxied}
+		e := newEntrance(tireless{l, &srv.short}, f.gate)
+		l = proxyListener{e, srv.filter, handshake, f.refuseProxied}
 		if i > 0 {
 			l = tlsListener{l, srv.cert.config()}
 		}
 		f.serving.Add(2)
 		go func() {
 			defer f.serving.Done()
-			d.run()
+			e.run()
 		}()
 		go func() {
 			defer f.serving.Done()

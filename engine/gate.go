@@ -84,8 +84,8 @@ func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 	for n := 0; ; n++ {
 		for x := g.crowd.next(now); x != nil; x = g.crowd.next(now) {
 			g.held[x.conn] = x
-			x.door.ready = append(x.door.ready, x.conn)
-			x.door.came.Signal()
+			x.by.ready = append(x.by.ready, x.conn)
+			x.by.came.Signal()
 		}
 		if g.crowd.waiting == 0 {
 			return gone, tell
@@ -139,10 +139,10 @@ func (g *gate) drop(x *guest) {
 }
 
 // arrive takes a connection that was just accepted.
-func (g *gate) arrive(d *door, c net.Conn) {
+func (g *gate) arrive(e *entrance, c net.Conn) {
 	name := sourceName(c.RemoteAddr())
 	g.change(func() []*guest {
-		x := &guest{conn: c, door: d}
+		x := &guest{conn: c, by: e}
 		if g.closing {
 			return []*guest{x}
 		}
@@ -264,8 +264,8 @@ func (g *gate) close() {
 	})
 }
 
-// door is a listener behind the gate: Accept gives the connections that have a place.
-type door struct {
+// entrance is a listener behind the gate: Accept gives the connections that have a place.
+type entrance struct {
 	net.Listener // static
 	gate         *gate
 
@@ -275,54 +275,54 @@ type door struct {
 	closed bool
 }
 
-func newDoor(l net.Listener, g *gate) *door {
-	d := &door{Listener: l, gate: g}
-	d.came.L = &g.mu
-	return d
+func newEntrance(l net.Listener, g *gate) *entrance {
+	e := &entrance{Listener: l, gate: g}
+	e.came.L = &g.mu
+	return e
 }
 
 // run accepts whoever comes, until the listener is closed.
-func (d *door) run() {
+func (e *entrance) run() {
 	for {
-		c, err := d.Listener.Accept()
+		c, err := e.Listener.Accept()
 		if err != nil {
-			_ = d.Close()
+			_ = e.Close()
 			return
 		}
-		d.gate.arrive(d, c)
+		e.gate.arrive(e, c)
 	}
 }
 
-func (d *door) Accept() (net.Conn, error) {
-	d.gate.mu.Lock()
-	defer d.gate.mu.Unlock()
-	for len(d.ready) == 0 && !d.closed {
-		d.came.Wait()
+func (e *entrance) Accept() (net.Conn, error) {
+	e.gate.mu.Lock()
+	defer e.gate.mu.Unlock()
+	for len(e.ready) == 0 && !e.closed {
+		e.came.Wait()
 	}
-	if d.closed {
+	if e.closed {
 		return nil, net.ErrClosed
 	}
-	c := d.ready[0]
-	d.ready[0] = nil
-	d.ready = d.ready[1:]
+	c := e.ready[0]
+	e.ready[0] = nil
+	e.ready = e.ready[1:]
 	return c, nil
 }
 
-// Close ends Accept, and hangs up whoever is not accepted yet. All doors are closed at
+// Close ends Accept, and hangs up whoever is not accepted yet. All entrances are closed at
 // the same time: nobody waits any more at any of them.
-func (d *door) Close() error {
-	err := d.Listener.Close()
-	d.gate.close()
-	d.gate.change(func() (gone []*guest) {
-		d.closed = true
-		for _, c := range d.ready {
-			if x := d.gate.held[c]; x != nil {
-				d.gate.drop(x)
+func (e *entrance) Close() error {
+	err := e.Listener.Close()
+	e.gate.close()
+	e.gate.change(func() (gone []*guest) {
+		e.closed = true
+		for _, c := range e.ready {
+			if x := e.gate.held[c]; x != nil {
+				e.gate.drop(x)
 				gone = append(gone, x)
 			}
 		}
-		d.ready = nil
-		d.came.Broadcast()
+		e.ready = nil
+		e.came.Broadcast()
 		return gone
 	})
 	return err

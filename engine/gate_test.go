@@ -34,7 +34,7 @@ func TestPlacesAtTheFrontDoor(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGate(c.limit, slog.New(slog.DiscardHandler))
-			d := newDoor(nil, g)
+			d := newEntrance(nil, g)
 			come := func() net.Conn {
 				client, ours := net.Pipe()
 				t.Cleanup(func() { _ = client.Close() })

@@ -274,7 +274,7 @@ func (g *group) letGo(list []member, i int) []member {
 	s.group.Store(nil)
 	s.run() // what came while the group was still its owner
 	if s.released.Load() {
-		g.drainer.add(parting{s})
+		g.drainer.add(farewell{s})
 	}
 	return list
 }

@@ -39,8 +39,8 @@ func (m *member) drainHTTP(over bool, now int64) (again bool) {
 		if sent >= passBudget {
 			return true
 		}
-		n, early := m.writePayloads()
-		if early {
+		n, unseen := m.writePayloads()
+		if unseen {
 			return false // the publisher's poller is about to tell what it is, and to wake us
 		}
 		if n == 0 {
@@ -59,10 +59,10 @@ func (m *member) drainHTTP(over bool, now int64) (again bool) {
 }
 
 // writePayloads writes the payloads that follow, as many as fit into one piece, and
-// returns how many bytes of the ring it has used: 0 if there are none. early says that
+// returns how many bytes of the ring it has used: 0 if there are none. unseen says that
 // the first packet is there and not looked at yet: then nothing was used. The caller
 // holds the write lock, and the socket is free.
-func (m *member) writePayloads() (used int, early bool) {
+func (m *member) writePayloads() (used int, unseen bool) {
 	if !m.cur.More() {
 		return 0, false
 	}

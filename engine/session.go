@@ -115,7 +115,7 @@ type session struct {
 	clientDone atomic.Bool           // the client's close frame came
 	slotFreed  atomic.Bool
 	released   atomic.Bool // closed has given everything back
-	parted     atomic.Bool // farewell has run
+	farewelled atomic.Bool // farewell has run
 
 	// Atomic, any goroutine: what it has done; nil: nothing yet, see tallied.
 	tally atomic.Pointer[tally]
@@ -268,7 +268,7 @@ func (s *session) closed() {
 // any more. Who comes second of the two calls it, or both do. Any goroutine; it waits
 // for nothing.
 func (s *session) farewell() {
-	if s.parted.Swap(true) {
+	if s.farewelled.Swap(true) {
 		return
 	}
 	if s.kind == publish {
@@ -279,10 +279,10 @@ func (s *session) farewell() {
 	s.srv.roster.remove(s)
 }
 
-// parting is a farewell on a drainer, when the pass that let go of the session is over.
-type parting struct{ s *session }
+// farewell is that on a drainer, when the pass that let go of the session is over.
+type farewell struct{ s *session }
 
-func (p parting) run() { p.s.farewell() }
+func (f farewell) run() { f.s.farewell() }
 
 // freeSlot gives the place of the address and the one among all connections back, once.
 func (s *session) freeSlot() {

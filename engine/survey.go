@@ -171,7 +171,7 @@ func (ch *Channel) info() (i ChannelInfo, ok bool) {
 	return i, true
 }
 
-// end ends the channel's publisher, and who waits for one. It reports whether there was
+// endAll ends the channel's publisher, and who waits for one. It reports whether there was
 // any. Any goroutine.
 func (ch *Channel) endAll(r reason) bool {
 	ch.mu.Lock()
