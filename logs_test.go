@@ -187,6 +187,29 @@ func TestLogRequests(t *testing.T) {
 	}
 }
 
+// Several refusals have one status: the log says which one it was, in the words that the
+// client got.
+func TestRefusalsInTheLog(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "PLAY_WHITELIST=192.0.2.1", "ALLOWED_ORIGINS=https://good.example")
+	s.publish("taken", "key")
+	for _, c := range []struct{ kind, origin, words string }{
+		{"publish", "https://good.example", "Forbidden: the channel already has a publisher"},
+		{"receive", "https://good.example", "Forbidden: this address may not play"},
+		{"probe", "https://evil.example", "Forbidden: pages of this origin may not connect"},
+	} {
+		if r := s.refuses(403, "/taken/key/"+c.kind, origin(c.origin)); r.Body != c.words+"\n" {
+			t.Errorf("%s from %s: wanted %q, got %q", c.kind, c.origin, c.words, r.Body)
+		}
+		s.wantLine("msg=request", " status=403 ", " channel=taken kind="+c.kind, ` refusal="`+c.words+`"`)
+	}
+	s.get("/taken/key/receive") // by plain HTTP
+	log := s.finalLog()
+	if refused := ` refusal="Forbidden: this address may not play"`; strings.Count(log, refused) != 2 || strings.Count(log, "refusal=") != 4 {
+		t.Errorf("wanted a reason for each of four refusals, and for nothing else, got:\n%s", tail(log))
+	}
+}
+
 // sessionLine is what a log line of a session says, by name; nil if there is none.
 func sessionLine(log, msg, kind string) map[string]string {
 	for _, l := range lines(log) {

@@ -130,8 +130,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.shaking.Add(1)
 		defer f.srv.shaken.Add(1)
 		defer f.shaking.Add(-1)
-		status := f.shake(w, r, t, addr, unclear)
-		f.logRequest(r, addr, status, slog.String("channel", t.channel), slog.String("kind", t.kind.String()))
+		status, why := f.shake(w, r, t, addr, unclear)
+		more := []slog.Attr{slog.String("channel", t.channel), slog.String("kind", t.kind.String())}
+		if why != "" {
+			more = append(more, slog.String("refusal", why))
+		}
+		f.logRequest(r, addr, status, more...)
 		return
 	}
 	f.logRequest(r, addr, f.static(w, r))
@@ -215,10 +219,12 @@ func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, mor
 // shake answers a stream's handshake, through either door, in this order: the upgrade's
 // headers or what stands for them, what the query says of heartbeats, the origin, the
 // address, the limit per address, the limit in total, descriptors, the channel, the
-// coordinator. It returns the status. unclear says why the client's address is not known,
-// nil if it is.
-func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) int {
+// coordinator. It returns the status, and what a refused client is told: a status alone
+// stands for several refusals. unclear says why the client's address is not known, nil if
+// it is.
+func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr netip.AddrPort, unclear error) (status int, why string) {
 	say := func(status int, text string) int {
+		why = text
 		if bringsStream(r, t.kind) {
 			refuseStream(w, r, status, text)
 		} else {
@@ -232,16 +238,17 @@ func (f *front) shake(w http.ResponseWriter, r *http.Request, t target, addr net
 	}
 	switch {
 	case status != 0:
-		return say(status, text)
+		return say(status, text), text
 	case o.http != nil && r.Method == http.MethodOptions:
-		return preflight(w, t.kind)
+		return preflight(w, t.kind), ""
 	case o.http != nil && r.Method == http.MethodHead:
 		if status, text = f.head(w, t); status == http.StatusOK {
-			return status
+			return status, ""
 		}
-		return say(status, text)
+		return say(status, text), text
 	}
-	return f.admit(w, r, t, addr, o, say)
+	status = f.admit(w, r, t, addr, o, say)
+	return status, why
 }
 
 // mayCome returns the refusal of a client that may not come in whoever else is there;
