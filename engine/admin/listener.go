@@ -19,7 +19,7 @@ const (
 	writeTimeout  = 30 * time.Second // for an answer; a profile has its own time on top
 	idleTimeout   = time.Minute      // between two requests; Prometheus asks every 15 s to 60 s
 	maxHeader     = 8 << 10          // bytes
-	maxConns      = 64               // connections at a time; one beyond waits
+	maxConns      = 64               // connections at a time; limited says who goes for one beyond
 
 	// closeTimeout is for the answers under way at the end.
 	closeTimeout = 300 * time.Millisecond
@@ -80,6 +80,7 @@ func Listen(cfg Config, o Options) (*Listener, error) {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeader,
 		DisableGeneralOptionsHandler: true,
+		ConnContext:                  withPlace,
 		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	a.http.Protocols = new(http.Protocols)

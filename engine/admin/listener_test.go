@@ -160,37 +160,6 @@ func TestNoAddressNoListener(t *testing.T) {
 	a.Close()
 }
 
-// Connections wait for a place rather than take memory, and one that says nothing is
-// hung up.
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	l := listen(t, "127.0.0.1:0", "", slowServer())
-	start := time.Now() // the first of the silent ones is there after that
-	silent := make([]net.Conn, maxConns)
-	for i := range silent {
-		c, err := net.Dial("tcp", l.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		silent[i] = c
-	}
-	c, err := net.Dial("tcp", l.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, _ = fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-	b := make([]byte, 12)
-	if n, err := c.Read(b); err != nil || string(b[:n]) != "HTTP/1.1 200" {
-		t.Fatalf("wanted an answer when the silent ones are gone, got %q, %v", b[:n], err)
-	}
-	if d := time.Since(start); d < headerTimeout {
-		t.Errorf("it was answered after %v beside %d silent ones", d, maxConns)
-	}
-}
-
 func TestLargeHeadersAreRefused(t *testing.T) {
 	t.Parallel()
 	l := listen(t, "127.0.0.1:0", "", slowServer())

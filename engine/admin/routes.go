@@ -61,6 +61,8 @@ func (a *Listener) handler(g guard) http.Handler {
 		mux.Handle(pattern, one(g, m))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asking(r.Context(), true)
+		defer asking(r.Context(), false)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
