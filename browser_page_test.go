@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -85,6 +88,22 @@ func (b *browserProcess) testOrigins(t *testing.T) {
 			s.wantLog("status=403")
 		}
 	}
+}
+
+// Without TLS, and where the page does not want to be named, a browser says of a <video>
+// nothing but that it is a browser.
+func (b *browserProcess) testHiddenOrigin(t *testing.T) {
+	s := startServer(t, "ALLOWED_ORIGINS=http://good.example")
+	_, port, _ := net.SplitHostPort(s.addr)
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><meta name="referrer" content="no-referrer">
+			<body data-ready="true"><video src="http://media.example:%s/cam/key/receive"></video>`, port)
+	}))
+	t.Cleanup(evil.Close)
+	w := b.open(t, strings.Replace(evil.URL, "127.0.0.1", "evil.example", 1))
+	w.wait("no stream", `document.querySelector('video').error !== null`)
+	s.wantLine("method=GET status=403", `refusal="Forbidden: pages of this origin may not connect"`)
 }
 
 // A stream larger than the browser's own buffer, sent much faster than it plays:

@@ -14,7 +14,7 @@ import (
 // what it says when it cannot.
 func TestBrowserWatch(t *testing.T) {
 	needTools(t, "chromium", "ffmpeg")
-	b := startBrowser(t)
+	b := startBrowser(t, chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"))
 	t.Run("streams of ffmpeg are watched", b.testForeignStreams)
 	t.Run("a stream that begins anew is started over", b.testRestart)
 	t.Run("the live edge is chased or jumped to", b.testEdge)
@@ -26,6 +26,7 @@ func TestBrowserWatch(t *testing.T) {
 	t.Run("stream without its beginning is told in words", b.testNoBeginning)
 	t.Run("fields are checked", b.testFields)
 	t.Run("pages of other origins are refused", b.testOrigins)
+	t.Run("pages that hide show nothing", b.testHiddenOrigin)
 	t.Run("the player's modules decide as they say", b.testModules)
 	t.Run("other sites embed the player", b.testEmbed)
 }

@@ -66,6 +66,7 @@ func TestHTTPFromPages(t *testing.T) {
 	page, foreign := wstest.AddHeader("Origin", "https://example.org"), wstest.AddHeader("Origin", "https://evil.example")
 	referer := func(u string) wstest.Option { return wstest.AddHeader("Referer", u) }
 	site := func(w string) wstest.Option { return wstest.AddHeader("Sec-Fetch-Site", w) }
+	agent := func(name string) wstest.Option { return wstest.AddHeader("User-Agent", name) }
 	for name, c := range map[string]struct {
 		status int
 		share  string
@@ -77,7 +78,10 @@ func TestHTTPFromPages(t *testing.T) {
 		"what a page shows":                  {200, "", []wstest.Option{referer("https://example.org/watch?x=y"), site("cross-site")}},
 		"what a foreign page shows":          {403, "", []wstest.Option{referer("https://evil.example/https://example.org/")}},
 		"what shows a page without a name":   {403, "", []wstest.Option{site("cross-site")}},
-		"what a user typed":                  {200, "", []wstest.Option{site("none")}},
+		"what a user typed":                  {200, "", []wstest.Option{site("none"), agent("Mozilla/5.0 (X11)")}},
+		"a browser that names nobody":        {403, "", []wstest.Option{agent("Mozilla/5.0 (X11)")}},
+		"what a page shows in a browser":     {200, "", []wstest.Option{referer("https://example.org/"), agent("Mozilla/5.0 (X11)")}},
+		"a program with a name":              {200, "", []wstest.Option{agent("Lavf/61.7.100")}},
 		"a page, and the address may not":    {403, "https://example.org", []wstest.Option{page, wstest.From("127.0.0.9")}},
 		"a page, and another one besides it": {403, "", []wstest.Option{page, foreign}},
 	} {

@@ -46,11 +46,16 @@ func (o origins) allow(headers []string) bool {
 	return ok && len(headers) == 1 && o[origin]
 }
 
+// browserAgent is what every browser's User-Agent begins with (HTML standard, "The
+// navigator object"): a page cannot change it in what it only shows.
+const browserAgent = "Mozilla/"
+
 // allowFetch is allow for a request of plain HTTP. Browsers send an Origin with those
 // of a page's scripts, but not with all that a page shows (a <video>, say): those name
 // the page in Referer, unless it does not want to be named, and over TLS in
-// Sec-Fetch-Site, which pages cannot forge (Fetch Metadata). Who sends none of them is
-// no browser, or its user has typed the address.
+// Sec-Fetch-Site, which pages cannot forge (Fetch Metadata). Who sends none of them and
+// does not say that it is a browser is none. A browser that names nobody without TLS may
+// be showing any page, or what its user typed: nothing tells these apart.
 func (o origins) allowFetch(h http.Header) bool {
 	if o == nil || len(h["Origin"]) > 0 {
 		return o.allow(h["Origin"])
@@ -58,7 +63,7 @@ func (o origins) allowFetch(h http.Header) bool {
 	referer := h["Referer"]
 	if len(referer) == 0 {
 		site := h.Get("Sec-Fetch-Site")
-		return site == "" || site == "none"
+		return site == "none" || site == "" && !strings.HasPrefix(h.Get("User-Agent"), browserAgent)
 	}
 	u, err := url.Parse(referer[0])
 	return err == nil && o.allow([]string{u.Scheme + "://" + u.Host})
