@@ -46,6 +46,18 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	w.wait("the channel's sessions", `document.querySelectorAll('#status-sessions tbody tr').length === 3`)
 	w.pictures("status")
 
+	// There are no streams at this address: none is watched or published there by mistake.
+	w.click("tab-watch")
+	w.click("watch-start")
+	w.wait("a wish for the server", `document.getElementById('host').value === '' && text('host-problem') === 'Server is missing.' && watch.dataset.state === 'idle'`)
+	w.choose("host", s.addr)
+	link := w.ask(`import('/client/router.js').then(({ linkTo }) => linkTo('/', { scheme: 'ws', host: document.getElementById('host').value, view: 'watch', channel: 'cam', key: 'key' }))`)
+	if want := "http://" + s.addr + "/#view=watch&channel=cam&key=key"; link != want {
+		t.Errorf("wanted the link %s, got %s", want, link)
+	}
+	w.pictures("watch-at-the-operators")
+	w.click("tab-status")
+
 	// Without the token nothing is ended; with it, and two presses, that session is.
 	id := w.ask(`[...document.querySelectorAll('#status-sessions tbody tr')].find((row) => row.innerText.includes('` + reader.LocalAddr().String() + `')).dataset.key`)
 	end := "#status-sessions tr[data-key='" + id + "'] .two-press"

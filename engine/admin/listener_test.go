@@ -115,7 +115,7 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 		}
 	}
 	resp, body := l.ask("GET", "/")
-	want, _, _ := page.File("/")
+	want, _, _ := page.OperatorsFile("/")
 	if body != string(want) || resp.Header.Get("Content-Security-Policy") != page.ContentSecurityPolicy() {
 		t.Errorf("wanted the page with its policy, got %d bytes with %q", len(body), resp.Header.Get("Content-Security-Policy"))
 	}

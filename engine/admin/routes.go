@@ -139,7 +139,7 @@ func (a *Listener) readyz(w http.ResponseWriter, _ *http.Request) {
 
 // page serves the files of the page.
 func (a *Listener) page(w http.ResponseWriter, r *http.Request) {
-	body, contentType, ok := page.File(r.URL.EscapedPath())
+	body, contentType, ok := page.OperatorsFile(r.URL.EscapedPath())
 	if !ok {
 		refuse(w, http.StatusNotFound, "there is nothing here")
 		return

@@ -1,14 +1,16 @@
 // Package page holds the test client that the server shows at "/": a page that
 // publishes a camera, a screen or a generated pattern, that watches a channel, and
 // that shows what the server does. Its player is also a view of its own at "/embed",
-// for an iframe of any site, and a module that other pages may import. It is plain HTML, CSS and JavaScript modules, embedded as they are
-// written: no build step, nothing fetched from anywhere else.
+// for an iframe of any site, and a module that other pages may import. It is plain HTML,
+// CSS and JavaScript modules, embedded as they are written: no build step, nothing fetched
+// from anywhere else.
 //
 // The package knows nothing of HTTP. It maps exact paths to bytes; the caller
 // answers requests and adds the headers, ContentSecurityPolicy among them.
 package page
 
 import (
+	"bytes"
 	"embed"
 	"strings"
 )
@@ -88,6 +90,16 @@ func File(path string) (body []byte, contentType string, ok bool) {
 		return nil, "", false
 	}
 	return body, file.contentType, true
+}
+
+// OperatorsFile is File for the operator's listener, where there are no streams: its "/"
+// says so, and does not take that listener for a server to watch and publish at.
+func OperatorsFile(path string) (body []byte, contentType string, ok bool) {
+	body, contentType, ok = File(path)
+	if path == "/" {
+		body = bytes.Replace(body, []byte(`<html lang="en">`), []byte(`<html lang="en" data-streams="elsewhere">`), 1)
+	}
+	return body, contentType, ok
 }
 
 // Importable reports whether pages of other origins may import what is at path: the

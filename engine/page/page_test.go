@@ -46,6 +46,20 @@ func TestBodyIsACopy(t *testing.T) {
 	}
 }
 
+// On the operator's listener the page is the same, but for a mark.
+func TestOperatorsPageIsMarked(t *testing.T) {
+	for path := range files {
+		want, wantType, _ := File(path)
+		body, contentType, ok := OperatorsFile(path)
+		if marked := strings.Replace(string(body), ` data-streams="elsewhere"`, "", 1); !ok || contentType != wantType || marked != string(want) || (string(body) != marked) != (path == "/") {
+			t.Errorf("OperatorsFile(%q) differs otherwise than by the mark of /", path)
+		}
+	}
+	if _, _, ok := OperatorsFile("/nothing"); ok {
+		t.Error("OperatorsFile answers what File does not")
+	}
+}
+
 // What the page refers to exists, and it asks nobody else for anything.
 func TestReferencesStayInside(t *testing.T) {
 	reference := regexp.MustCompile(`(?:src|href)="([^"]*)"|from "([^"]*)"|import\("([^"]*)"\)`)

@@ -16,10 +16,13 @@ const SCHEMES = ["ws", "wss"];
 /** The scheme of streams of the server that the page came from. */
 export const pageScheme = () => (location.protocol === "https:" ? "wss" : "ws");
 
+/** The server of the page's streams, host and port; "" on the operator's listener, which has none. */
+export const pageHost = document.documentElement.dataset.streams === "elsewhere" ? "" : location.host;
+
 export class Connection {
   /** submit is called when the form is sent, with Enter. */
   constructor(submit) {
-    byId("host").value = location.host;
+    byId("host").value = pageHost;
     byId("scheme").value = pageScheme();
     for (const id of NAMES) {
       byId(id).addEventListener("input", () => {

@@ -3,11 +3,15 @@
 // the key. The page itself writes the key there only into links that somebody copies.
 
 import { byId } from "./dom.js";
-import { pageScheme } from "./connection.js";
+import { pageHost, pageScheme } from "./connection.js";
 
-/** A link to a view, with everything in it: {scheme, host, channel, key} and more. */
+/**
+ * A link to a view, with everything in it: {scheme, host, channel, key} and more. From the
+ * operator's listener it leads to the server that has the stream.
+ */
 export function linkTo(path, given) {
   const { scheme, host, ...rest } = given;
+  if (!pageHost) return `${scheme === "wss" ? "https" : "http"}://${host}${path}#${new URLSearchParams(rest)}`;
   const link = new URLSearchParams();
   if (host && host !== location.host) link.set("host", host);
   if (scheme && scheme !== pageScheme()) link.set("scheme", scheme);
