@@ -61,8 +61,9 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	// Without the token nothing is ended; with it, and two presses, that session is.
 	id := w.ask(`[...document.querySelectorAll('#status-sessions tbody tr')].find((row) => row.innerText.includes('` + reader.LocalAddr().String() + `')).dataset.key`)
 	end := "#status-sessions tr[data-key='" + id + "'] .two-press"
-	w.hit("the button once", end)
-	w.wait("a question", `document.querySelector("`+end+`").textContent === 'Really end?'`)
+	w.hit("the button", end)
+	w.do("press it again, so soon that it is a double click", chromedp.DoubleClick(end))
+	w.wait("a question", `document.querySelector("`+end+`").textContent === 'Really end?' && status.dataset.state === 'live'`)
 	w.hit("it again", end)
 	w.wait("a wish for the token", `status.dataset.state === 'token' && !document.getElementById('status-token-form').hidden`)
 	w.choose("status-token", "a token from a text, with “quotes”")

@@ -71,7 +71,8 @@ export class Table {
 
 /**
  * A button that wants two presses: the first asks, the second within four seconds does.
- * question replaces its text in between.
+ * question replaces its text in between. A double click, or a key that is held down, is
+ * one press.
  */
 export function twoPress(text, question, label, act) {
   let timer = 0;
@@ -85,7 +86,9 @@ export function twoPress(text, question, label, act) {
   const button = el("button", {
     type: "button",
     class: "button two-press",
-    click: () => {
+    keydown: (event) => event.repeat && event.preventDefault(),
+    click: (event) => {
+      if (timer && event.detail > 1) return;
       if (timer) {
         disarm();
         act(button);
