@@ -185,7 +185,7 @@ func (b *browserProcess) testEmbed(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><body>
-			<iframe src="http://%[1]s/embed#channel=cam&key=key" allow="autoplay; fullscreen" width="640" height="360"></iframe>
+			<iframe src="http://%[1]s/embed#channel=cam&key=key&latency=constructor" allow="autoplay; fullscreen" width="640" height="360"></iframe>
 			<video id="v" muted playsinline></video>
 			<script type="module">
 				import { Player } from "http://%[1]s/client/player.js";

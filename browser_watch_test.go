@@ -17,6 +17,9 @@ func TestBrowserWatch(t *testing.T) {
 	b := startBrowser(t, chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1"))
 	t.Run("streams of ffmpeg are watched", b.testForeignStreams)
 	t.Run("a stream that begins anew is started over", b.testRestart)
+	t.Run("who paused is left alone", b.testPaused)
+	t.Run("statistics end with the stream", b.testStatisticsEnd)
+	t.Run("what waits for the browser is bounded", b.testQueueBound)
 	t.Run("the live edge is chased or jumped to", b.testEdge)
 	t.Run("sound comes with one tap, keys do the rest", b.testKeyboard)
 	t.Run("other formats are told with what plays them", b.testHints)
@@ -96,6 +99,67 @@ func (b *browserProcess) testRestart(t *testing.T) {
 	w.wait("its end", `watch.dataset.state === 'ended' && video.ended && video.currentTime > 1.8 && video.error === null`)
 	if got := w.ask(`String(text('log').match(/began a new stream/g).length)`); got != "2" {
 		t.Errorf("wanted the stream begun anew twice, got %s times", got)
+	}
+	w.wantNoErrors()
+}
+
+// A pause holds when the publisher begins anew, and when another one comes.
+func (b *browserProcess) testPaused(t *testing.T) {
+	s := startServer(t)
+	webm := encodeWhole(t, webmArgs...)
+	publisher := dialMedia(t, s.addr, "/cam/key/publish", nil)
+	sendPieces(t, publisher, webm, 3000)
+	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch&latency=all",
+		`addEventListener('play', () => { window.plays = (window.plays ?? 0) + 1; }, true);`)
+	w.wait("a playing picture", `watch.dataset.state === 'playing' && window.plays === 1`)
+	w.press("k")
+	w.wait("a pause", `video.paused && watch.dataset.state === 'paused'`)
+	sendPieces(t, publisher, webm, 3000)
+	w.wait("a start over", `text('log').includes('began a new stream') && video.buffered.length > 0 && watch.dataset.state === 'paused'`)
+	endPublisher(t, publisher)
+	w.wait("the end", `text('log').includes('The stream ended. Waiting for the next one.')`)
+	sendPieces(t, dialMedia(t, s.addr, "/cam/key/publish", nil), webm, 3000)
+	w.wait("the next stream", fmt.Sprintf(`number('watch-bytes') === %d && video.buffered.length > 0 && watch.dataset.state === 'paused'`, 3*len(webm)))
+	w.press("k")
+	w.wait("it to play when it is told to, and not before", `watch.dataset.state === 'playing' && !video.paused && window.plays === 2`)
+	w.wantNoErrors()
+}
+
+// Once there is nothing to tell, the timer of the statistics is gone.
+func (b *browserProcess) testStatisticsEnd(t *testing.T) {
+	s := startServer(t)
+	sendPieces(t, dialMedia(t, s.addr, "/flv/key/publish", nil), encodeSeconds(t, 1, "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-ar", "44100", "-f", "flv"), 3000)
+	publisher := dialMedia(t, s.addr, "/webm/key/publish", nil)
+	w := b.open(t, "http://"+s.addr+"/#key=key", `
+		const timers = globalThis.timers = new Set(), set = setInterval, clear = clearInterval;
+		globalThis.setInterval = (f, ms) => { const timer = set(f, ms); if (ms === 500) timers.add(timer); return timer; };
+		globalThis.clearInterval = (timer) => { timers.delete(timer); clear(timer); };`)
+	before := w.ask(`String(timers.size)`)
+	w.choose("channel", "flv")
+	w.click("watch-start")
+	w.wait("a stream that cannot be played, and no timer", `watch.dataset.state === 'failed' && timers.size === `+before)
+	w.click("watch-again") // off
+	w.choose("channel", "webm")
+	w.click("watch-start")
+	w.wait("a connection", `watch.dataset.state === 'waiting' && timers.size > `+before)
+	sendPieces(t, publisher, encodeSeconds(t, 1, webmArgs...), 3000)
+	endPublisher(t, publisher)
+	w.wait("a stream played to its end, and no timer", `watch.dataset.state === 'ended' && video.ended && number('watch-bytes') > 0 && timers.size === `+before)
+	w.wantNoErrors()
+}
+
+// A player that is sent more than it may keep gives up, in words, and keeps nothing.
+func (b *browserProcess) testQueueBound(t *testing.T) {
+	s := startServer(t)
+	sendPieces(t, dialMedia(t, s.addr, "/cam/key/publish", nil), encodeWhole(t, webmArgs...), 3000)
+	w := b.open(t, "http://"+s.addr+"/")
+	got := w.ask(`import('/client/player.js').then(({ Player }) => new Promise((resolve) => {
+		const player = new Player(document.createElement('video'), { url: 'ws://' + location.host + '/cam/key/receive', queueBytes: 4000 });
+		player.addEventListener('error', (event) => resolve([event.detail.words, player.state, player.stats.queued].join('|')));
+		player.start();
+	}))`)
+	if want := "Far more arrives than is played; the player gave up.|failed|0"; got != want {
+		t.Errorf("wanted %q, got %q", want, got)
 	}
 	w.wantNoErrors()
 }

@@ -44,15 +44,18 @@ export class Feed extends EventTarget {
   #timer;
   #onVideoError = () => this.#fail({ problem: `The browser cannot play this stream: ${this.#video.error?.message || "no reason given"}.` });
 
+  /** It does not begin to play by itself. */
+  held;
   /** {target, far} as chase takes them. */
   latency;
   mime = "";
 
-  constructor(video, { latency, queueBytes }) {
+  constructor(video, { latency, queueBytes, held = false }) {
     super();
     this.#video = video;
     this.#queueBytes = queueBytes;
     this.latency = latency;
+    this.held = held;
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
     video.addEventListener("error", this.#onVideoError);
   }
@@ -77,6 +80,11 @@ export class Feed extends EventTarget {
   end() {
     this.#ending = true;
     this.#pump();
+  }
+
+  /** Somebody has paused it: it was begun and neither runs nor is over; or it was held. */
+  get paused() {
+    return this.#video.paused && !this.#video.ended && (this.#started || this.held);
   }
 
   /** Lets go of the video element. */
@@ -282,7 +290,7 @@ export class Feed extends EventTarget {
     if (!this.#started) {
       this.#started = true;
       if (video.currentTime < ranges.start(0)) video.currentTime = ranges.start(0);
-      this.#play();
+      if (!this.held) this.#play();
       return;
     }
     if (video.paused || video.ended) return;

@@ -47,7 +47,8 @@ const STALLS_SECONDS = 3; // and all of them at most
  *   came yet), "buffering", "playing", "paused", "blocked" (the browser wants a click: call
  *   play() of the video in it), "retrying", "ended", "failed", "idle". words say it to
  *   people; tone is "plain", "good", "warn" or "bad"; code is the last close code, if any;
- * - "stats", detail as the property stats has it, twice a second while there is a stream;
+ * - "stats", detail as the property stats has it, twice a second while there is a stream,
+ *   or another one is waited for;
  * - "error", detail {words, commands}: it gave up. commands are lines for a shell that play
  *   the stream elsewhere, when it is of a format that browsers do not play;
  * - "type", detail the MIME type; "jump", detail the seconds that were skipped; "restart"
@@ -229,7 +230,8 @@ export class Player extends EventTarget {
       this.#fresh = this.#begun = false;
       this.#splitter = new Splitter();
       this.#newFeed();
-      this.#set("buffering", "Receiving.");
+      if (this.#feed.held) this.#set("paused", "Paused.");
+      else this.#set("buffering", "Receiving.");
     }
     this.#counts.bytes += bytes.length;
     this.#counts.packets++;
@@ -245,10 +247,12 @@ export class Player extends EventTarget {
     }
   }
 
+  // Somebody who paused is left alone, whatever begins anew.
   #newFeed() {
+    const held = this.#feed?.paused;
     this.#feed?.destroy();
     this.#endStall();
-    const feed = new Feed(this.#video, { latency: this.#latency, queueBytes: this.#options.queueBytes });
+    const feed = new Feed(this.#video, { latency: this.#latency, queueBytes: this.#options.queueBytes, held });
     this.#feed = feed;
     feed.addEventListener("type", (event) => this.#emit("type", event.detail));
     feed.addEventListener("jump", (event) => {
@@ -263,7 +267,7 @@ export class Player extends EventTarget {
 
   get #latency() {
     const { latency } = this.#options;
-    const { target, far } = typeof latency === "string" ? (LATENCIES[latency] ?? LATENCIES.normal) : latency;
+    const { target, far } = typeof latency === "string" ? LATENCIES[Object.hasOwn(LATENCIES, latency) ? latency : "normal"] : latency;
     return { target: target && target + this.#extra, far: far && far + this.#extra };
   }
 
@@ -322,7 +326,9 @@ export class Player extends EventTarget {
     return last && last.at > first.at ? ((last.bytes - first.bytes) * 8000) / (last.at - first.at) : 0;
   }
 
+  // At the end once more, when it gave up, or what had come is played.
   #tell() {
+    if (!this.#wanted && (this.#state === "failed" || !this.mime || this.#video.ended)) clearInterval(this.#timer);
     if (!this.#feed) return;
     this.#rates.push({ at: performance.now(), bytes: this.#counts.bytes });
     if (this.#rates.length > 7) this.#rates.shift();
