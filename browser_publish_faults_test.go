@@ -33,11 +33,12 @@ func (b *browserProcess) testServerComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-s.done
+	runs := publisher.ask(`String(number('publish-runs'))`)
 	publisher.wait("the loss in words", `['waiting', 'connecting'].includes(publish.dataset.state) && text('log').includes('The connection was lost. Connecting again in')`)
 	_, port, _ := net.SplitHostPort(s.addr)
 	again := startServer(t, "HTTP_PORT="+port)
 	early := startReceiver(t, again.addr, "/cam/key/receive", nil)
-	publisher.wait("a fresh recorder on air", `publish.dataset.state === 'live' && number('publish-runs') === 2`)
+	publisher.wait("a fresh recorder on air", `publish.dataset.state === 'live' && number('publish-runs') > `+runs)
 	early.waitFor(t, 3)
 	watcher.wantPlaying(320, 180)
 	publisher.click("publish-stop")
@@ -184,6 +185,7 @@ func (b *browserProcess) testCloses(t *testing.T) {
 	t.Cleanup(closing.Close)
 	w := b.openPublish(t, s.addr)
 	w.choose("host", strings.TrimPrefix(closing.URL, "http://"))
+	w.ask(keepLocks)
 	for _, c := range []struct {
 		code  int
 		words string
@@ -197,8 +199,21 @@ func (b *browserProcess) testCloses(t *testing.T) {
 	w.wait("another try", `text('log').includes('The server is going away. Connecting again in') && publish.dataset.state === 'live' && number('publish-runs') === 2`)
 	w.click("publish-stop")
 	w.wait("a stopped publisher", `publish.dataset.state === 'idle'`)
+	w.wait("a screen that may go dark again", `window.locks.length === 5 && window.locks.every((lock) => lock.released)`)
 	w.wantNoErrors()
 }
+
+// keepLocks makes the page remember what keeps its screen on.
+const keepLocks = `(() => {
+	const request = WakeLock.prototype.request;
+	window.locks = [];
+	WakeLock.prototype.request = async function (kind) {
+		const lock = await request.call(this, kind);
+		window.locks.push(lock);
+		return lock;
+	};
+	return '';
+})()`
 
 func (b *browserProcess) testPublishProblems(t *testing.T) {
 	s := startServer(t)
@@ -216,8 +231,8 @@ func (b *browserProcess) testPublishProblems(t *testing.T) {
 // A browser that gives no camera, each for another reason.
 func TestBrowserWithoutCamera(t *testing.T) {
 	t.Parallel()
-	needTools(t, "chromium")
-	b := startBrowser(t, chromedp.Flag("use-fake-ui-for-media-stream", "deny"), chromedp.Flag("host-resolver-rules", "MAP page.example 127.0.0.1"))
+	needTools(t, "chromium", "ffmpeg")
+	b := startBrowser(t, chromedp.Flag("use-fake-ui-for-media-stream", "deny"), chromedp.Flag("autoplay-policy", "document-user-activation-required"), chromedp.Flag("host-resolver-rules", "MAP page.example 127.0.0.1"))
 	s := startServer(t)
 	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=publish")
 	w.click("publish-source-camera")
@@ -234,6 +249,33 @@ func TestBrowserWithoutCamera(t *testing.T) {
 	foreign.click("publish-start")
 	foreign.wait("the reason in words", `publish.dataset.state === 'failed' && text('publish-status').includes('only to pages that were loaded over https://')`)
 	foreign.wantNoErrors()
+	b.testAutoplay(t, s)
+}
+
+// Where a browser does not let a page begin with sound, the player begins without it;
+// where it does not let it begin at all, it says so.
+func (b *browserProcess) testAutoplay(t *testing.T, s *server) {
+	sendPieces(t, dialMedia(t, s.addr, "/cam/key/publish", nil), encodeWhole(t, webmArgs...), 3000)
+	w := b.open(t, "http://"+s.addr+"/")
+	play := func(refused string) string {
+		return w.ask(`import('/client/player.js').then(({ Player }) => new Promise((resolve) => {
+			const video = document.createElement('video'), play = video.play;
+			video.play = () => (` + refused + `) ? Promise.reject(new DOMException('', 'NotAllowedError')) : play.call(video);
+			const player = new Player(video, { url: 'ws://' + location.host + '/cam/key/receive' });
+			player.addEventListener('state', ({ detail: { state, words } }) => {
+				if (!['playing', 'blocked'].includes(state)) return;
+				resolve([state, words, video.muted].join('|'));
+				player.destroy();
+			});
+			player.start();
+		}))`)
+	}
+	if got := play(`false`); got != "playing|Playing.|true" {
+		t.Errorf("wanted it to play without sound, got %q", got)
+	}
+	if got := play(`true`); got != "blocked|The browser wants a click before it plays.|true" {
+		t.Errorf("wanted it to ask for a click, got %q", got)
+	}
 }
 
 // Decisions that are functions are asked as such.

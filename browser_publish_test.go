@@ -27,6 +27,7 @@ func TestBrowserPublish(t *testing.T) {
 	t.Run("the clock is published, received and watched", b.testClock)
 	t.Run("codec, slices and key pictures are chosen", b.testChoices)
 	t.Run("a camera is published", b.testCamera)
+	t.Run("the screen is published", b.testScreen)
 	t.Run("a file is published", b.testFile)
 	t.Run("a server comes back", b.testServerComesBack)
 	t.Run("a backlog is dropped and the stream begins anew", b.testBacklog)
@@ -42,6 +43,7 @@ func (b *browserProcess) openPublish(t *testing.T, addr string) *window {
 	w.click("publish-source-clock")
 	w.choose("publish-size", "320x180")
 	w.choose("publish-fps", "15")
+	w.choose("publish-backlog", "15") // a busy machine is behind for a while
 	return w
 }
 
@@ -243,6 +245,24 @@ func (b *browserProcess) testCamera(t *testing.T) {
 	w.click("publish-stop")
 	w.wait("a stopped publisher", `publish.dataset.state === 'idle'`)
 	wantRecording(t, early.wantClose(t, websocket.StatusNormalClosure), 0, "vp9", "opus")
+	w.wantNoErrors()
+}
+
+// The screen is published until somebody ends the sharing in the browser.
+func (b *browserProcess) testScreen(t *testing.T) {
+	s := startServer(t)
+	early := startReceiver(t, s.addr, "/cam/key/receive", nil)
+	w := b.openPublish(t, s.addr)
+	w.click("publish-source-screen")
+	w.click("publish-start")
+	w.wait("a second on air", `publish.dataset.state === 'live' && number('publish-time') > 1 && number('publish-packets') >= 5`)
+	w.wait("the preview", `document.getElementById('publish-video').videoWidth > 0`)
+	w.ask(`(document.getElementById('publish-video').srcObject.getTracks().forEach((track) => track.dispatchEvent(new Event('ended'))), '')`)
+	w.wait("the end in words", `publish.dataset.state === 'idle' && text('publish-status') === 'The source ended.'`)
+	info := probeMedia(t, bytes.Join(early.wantClose(t, websocket.StatusNormalClosure), nil))
+	if info.codecs["vp8"] < 5 || info.width == 0 {
+		t.Errorf("wanted pictures of the screen, ffprobe decodes %+v", info)
+	}
 	w.wantNoErrors()
 }
 

@@ -279,8 +279,8 @@ class PublishView {
     if (this.#publisher?.state !== "live" || !navigator.wakeLock) return;
     try {
       const lock = await navigator.wakeLock.request("screen");
-      if (this.#publisher) this.#lock = lock;
-      else await lock.release();
+      if (this.#publisher && this.#lock?.released !== false) this.#lock = lock;
+      else await lock.release(); // off the air by now, or there is one already
     } catch {
       // The battery is low, or the page is hidden.
     }
