@@ -237,6 +237,13 @@ func (w *window) wantTouchable() {
 	for _, view := range []string{"watch", "publish", "status"} {
 		w.do("narrow the window", chromedp.EmulateViewport(360, 780))
 		w.click("tab-" + view)
+		if view == "publish" {
+			w.click("publish-source-file")
+		}
+		w.wait("boxes beside their words", `[...document.querySelectorAll('label.check')].filter((e) => e.offsetParent !== null).every((e) => {
+			const label = e.getBoundingClientRect(), box = e.firstElementChild.getBoundingClientRect();
+			return Math.abs(label.top + label.bottom - box.top - box.bottom) < 4;
+		})`)
 		w.wait("a page as wide as the window", `innerWidth === 360 && document.documentElement.scrollWidth <= 360`)
 		small := w.ask(`[...document.querySelectorAll('button, select, input:not([type=range], [type=checkbox], [type=radio], [type=file]), label.check')]
 			.filter((e) => e.offsetParent !== null && e.getBoundingClientRect().height < 44)

@@ -28,6 +28,7 @@ var files = map[string]struct{ name, contentType string }{
 
 	// The shell.
 	"/client/style.css":     {"style.css", css},
+	"/client/controls.css":  {"controls.css", css},
 	"/client/theme.js":      {"theme.js", javaScript},
 	"/client/main.js":       {"main.js", javaScript},
 	"/client/dom.js":        {"dom.js", javaScript},
