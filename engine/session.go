@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -143,8 +144,7 @@ const (
 // newSession makes a session. What t says is a part of the request's line, which may be
 // long and is not kept.
 func (srv *Server) newSession(t target, addr netip.AddrPort) *session {
-	both := t.channel + t.key
-	name, key := both[:len(t.channel)], both[len(t.channel):]
+	name, key := strings.Clone(t.channel), strings.Clone(t.key)
 	s := &session{srv: srv, id: srv.ids.Add(1), name: name, key: key, addr: addr, kind: t.kind, began: srv.now(), waiting: -1, place: -1}
 	if t.kind == publish {
 		s.in.dec.MaxMessage = int64(srv.cfg.MaxMessageMB) * mib
