@@ -43,9 +43,15 @@ func TestFairCap(t *testing.T) {
 	}
 }
 
-// withBudget gives a server a budget in bytes. To be called before it has streams.
+// withBudget gives a server a budget in bytes. To be called before it has streams. It is
+// the keeper that does it, who looks at any time.
 func (s *testServer) withBudget(n int64) *testServer {
-	s.budget.size = n
+	done := make(chan struct{})
+	s.budget.asked <- func() {
+		s.budget.size = n
+		close(done)
+	}
+	<-done
 	return s
 }
 
