@@ -144,17 +144,19 @@ func (b *budget) keep(stop <-chan struct{}) {
 	}
 }
 
-// look frees memory if more is used than may be, and lets caches grow again when
-// there is room. Called by the keeper.
+// look frees memory if more is used than may be, or publishers are refused for it, and
+// lets caches grow again when there is room. Called by the keeper.
 func (b *budget) look() {
 	switch used := b.used.Load(); {
-	case used > b.full():
+	case used > b.full(), b.closed.Load() && used > b.target():
 		b.free()
 	case used < b.roomy() && b.short:
 		b.most.Store(math.MaxInt64)
-		b.closed.Store(false)
 		b.short = false
 		b.srv.log.Info("memory: there is room again, caches may grow", "used_mib", used/mib, "allowed_mib", b.size/mib)
+	}
+	if b.used.Load() <= b.target() {
+		b.closed.Store(false) // what was published while caches were cut may have closed it
 	}
 }
 

@@ -163,11 +163,26 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 	eventually(t, "nothing is pinned", func() bool { return s.budget.pinned.Load() == 0 })
 }
 
+// Publishers that were refused because caches were cut too late are let in when that is
+// done, though the caches stay as full as they may be.
+func TestARefusalLastsNoLongerThanTheShortage(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(4 * mib)
+	s.fill(s.publish("cam", "key"), 3*mib/(16<<10), 16<<10)
+	s.budget.closed.Store(true)
+	eventually(t, "publishers are let in", func() bool { return !s.budget.closed.Load() })
+	if used := s.budget.used.Load(); used < s.budget.roomy() {
+		t.Errorf("%d bytes are used, wanted a full cache", used)
+	}
+}
+
 // When streams have ended caches grow again.
 func TestCachesGrowAgain(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(4 * mib)
 	var all []*wstest.Conn
 	for i := range 4 {
+		// The keeper may come too late to cut for what is being published, and refuse
+		// newcomers for a moment.
+		eventually(t, "publishers are let in", func() bool { return !s.budget.closed.Load() })
 		c := s.publish(fmt.Sprint("cam", i), "key")
 		s.fill(c, 2*mib/(16<<10), 16<<10)
 		all = append(all, c)
