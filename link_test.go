@@ -151,7 +151,7 @@ func TestRequestOverALinkThatDies(t *testing.T) {
 	start := time.Now()
 	c.DropLink()
 	a.want(t, 503)
-	if d := time.Since(start); d > 18*time.Second { // 20 s is how long an answer is waited for
+	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("wanted 503 at once when the link is dead, got it after %v", d)
 	}
 	// An answer over the next link is to nobody.
@@ -194,7 +194,7 @@ func TestCoordinatorThatDoesNotAnswerIn20Seconds(t *testing.T) {
 	c.Accept(c.WantMessage("PUBLISH-REQUEST").Get("Request-ID"), "quick", "q")
 	quick.want(t, 101).Sync()
 	s.receive("quick", "key").Sync()
-	if d := time.Since(start); d > 20*time.Second {
+	if d := time.Since(start); d > 15*time.Second {
 		t.Errorf("others were held up for %v", d)
 	}
 	for i, a := range waiting {
@@ -203,7 +203,7 @@ func TestCoordinatorThatDoesNotAnswerIn20Seconds(t *testing.T) {
 			t.Fatalf("request %d: wanted 503 with Retry-After, got %v, %v", i, resp, a.err)
 		}
 	}
-	if d := time.Since(start); d < 18*time.Second {
+	if d := time.Since(start); d < 18*time.Second || d > 26*time.Second {
 		t.Errorf("wanted 503 after 20 s, got it after %v", d)
 	}
 	// The answers come now.
