@@ -238,8 +238,8 @@ func (s *session) answerPing(payload []byte) {
 // finish goes on with a session whose close frame was handed over: once it is
 // written, the sending side is shut down, so that the client sees the end. What it
 // still sends is read and discarded until it closes (RFC 6455, 7.1.1; RFC 9112, 9.6: also
-// behind the body that it has published); to close first would have the kernel answer a late byte with a reset. Any goroutine that
-// does not hold the write lock.
+// behind the body that it has published); to close first would have the kernel answer a
+// late byte with a reset. Any goroutine that does not hold the write lock.
 func (s *session) finish() {
 	s.finishNow()
 	s.flushPending() // what came while the lock was held
