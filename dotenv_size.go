@@ -6,8 +6,12 @@ import (
 	"unicode"
 )
 
-// reference is what godotenv may replace in a value.
-var reference = regexp.MustCompile(`\$\(?\{?([A-Z0-9_]+)`)
+// What godotenv replaces in a value: references, and in double quotes escapes before them.
+var (
+	reference      = regexp.MustCompile(`\$\(?\{?([A-Z0-9_]+)`)
+	backslashed    = regexp.MustCompile(`\\.`)
+	needlessEscape = regexp.MustCompile(`\\([^$])`)
+)
 
 // dotEnvSize returns how many bytes the values of a .env file have together at most, once
 // each $NAME is replaced, or some number above maxDotEnvValues. Unless sizes is nil it
@@ -65,14 +69,31 @@ func nextDotEnv(text string) (name, value, rest string, ok bool) {
 	}
 	for end := 1; end < len(text); end++ {
 		if text[end] == text[0] && text[end-1] != '\\' {
-			value = strings.ReplaceAll(text[:end], "$", "-")
+			value = strings.Trim(text[:end], text[:1])
 			if text[0] == '"' {
-				value = strings.ReplaceAll(text[:end], `\`, "") // they may be replaced first
+				value = expandEscapes(value)
+			} else {
+				value = strings.ReplaceAll(value, "$", "-")
 			}
 			return name, value, text[end+1:], true
 		}
 	}
 	return "", "", "", false
+}
+
+// expandEscapes is godotenv's: \n and \r become line ends, and any other backslash
+// goes, unless it is before a $. Two of them become one, which can end a reference.
+func expandEscapes(value string) string {
+	value = backslashed.ReplaceAllStringFunc(value, func(match string) string {
+		switch match {
+		case `\n`:
+			return "\n"
+		case `\r`:
+			return "\r"
+		}
+		return match
+	})
+	return needlessEscape.ReplaceAllString(value, "$1")
 }
 
 // isBlank is godotenv's isSpace.

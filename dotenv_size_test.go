@@ -32,17 +32,18 @@ func TestDotEnvThatGrows(t *testing.T) {
 		return b.String()
 	}
 	for name, text := range map[string]string{
-		"plain":           doubled("NEW=$OLD$OLD\n"),
-		"braces":          doubled("NEW=${OLD}-${OLD}\n"),
-		"quoted":          doubled("NEW=\"$OLD$OLD\"\n"),
-		"one line":        doubled("NEW=\"$OLD$OLD\" "),
-		"several lines":   doubled("NEW=\"$OLD\n$OLD\"\r\n"),
-		"escaped":         doubled("NEW=\"$\\OLD$\\OLD\"\n"),
-		"exported":        doubled("export NEW = $OLD$OLD # twice\n"),
-		"colons":          doubled("NEW: $OLD$OLD\n"),
-		"itself":          "A=xx\n" + strings.Repeat("A=$A$A\n", 60),
-		"a broken end":    doubled("NEW=$OLD$OLD\n") + "=",
-		"of many a large": "A=" + strings.Repeat("x", 1<<12) + "\n" + strings.Repeat("B=$A$A$A$A$A$A$A$A\n", 40),
+		"plain":              doubled("NEW=$OLD$OLD\n"),
+		"braces":             doubled("NEW=${OLD}-${OLD}\n"),
+		"quoted":             doubled("NEW=\"$OLD$OLD\"\n"),
+		"one line":           doubled("NEW=\"$OLD$OLD\" "),
+		"several lines":      doubled("NEW=\"$OLD\n$OLD\"\r\n"),
+		"escaped":            doubled("NEW=\"$\\OLD$\\OLD\"\n"),
+		"ended by an escape": doubled("NEW=\"$OLD\\\\0$OLD\\\\0\"\n"),
+		"exported":           doubled("export NEW = $OLD$OLD # twice\n"),
+		"colons":             doubled("NEW: $OLD$OLD\n"),
+		"itself":             "A=xx\n" + strings.Repeat("A=$A$A\n", 60),
+		"a broken end":       doubled("NEW=$OLD$OLD\n") + "=",
+		"of many a large":    "A=" + strings.Repeat("x", 1<<12) + "\n" + strings.Repeat("B=$A$A$A$A$A$A$A$A\n", 40),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
