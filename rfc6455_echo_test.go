@@ -18,6 +18,17 @@ func TestRFC6455MessagesOfEverySize(t *testing.T) {
 	s := startServer(t)
 	r := s.receive("sizes", "key")
 	pub := s.publish("sizes", "key")
+	got := make(chan wstest.Msg, 1)
+	go func() { // answers pings as well while single bytes are sent
+		defer close(got)
+		for {
+			m, err := r.NextWithin(3 * wstest.Timeout)
+			if err != nil {
+				return
+			}
+			got <- m
+		}
+	}()
 	chops := map[string]func(b []byte) int{
 		"whole":              func(b []byte) int { return len(b) },
 		"in single bytes":    func(b []byte) int { return max(1, len(b)/30_000) }, // large ones in a few
@@ -29,7 +40,7 @@ func TestRFC6455MessagesOfEverySize(t *testing.T) {
 		for how, chop := range chops {
 			b := wstest.Bytes(frame{Op: wstest.Binary, Payload: p}, frame{Op: wstest.Text, Payload: []byte(strings.Repeat("ß", n/2))})
 			pub.SendChopped(b, chop(b))
-			if m := r.Next(); m.Op != wstest.Binary || string(m.Payload) != string(p) {
+			if m := <-got; m.Op != wstest.Binary || string(m.Payload) != string(p) {
 				t.Fatalf("%d bytes %s: got %v", n, how, m)
 			}
 		}
@@ -42,7 +53,7 @@ func TestRFC6455MessagesOfEverySize(t *testing.T) {
 				}
 			}
 			pub.SendFrames(frames...)
-			if m := r.Next(); m.Op != wstest.Binary || string(m.Payload) != string(p) {
+			if m := <-got; m.Op != wstest.Binary || string(m.Payload) != string(p) {
 				t.Fatalf("%d bytes in %d fragments: got %v", n, fragments, m)
 			}
 		}

@@ -58,8 +58,6 @@ func TestShutdownSpreadsTheReceivers(t *testing.T) {
 		}
 	}
 	s.signal(syscall.SIGTERM)
-	s.wantNoNewcomers()
-	ends.CloseHandshake(1000)
 	var published int
 	var publisherAfter time.Duration
 	go func() { // publishes until it is closed
@@ -75,6 +73,8 @@ func TestShutdownSpreadsTheReceivers(t *testing.T) {
 		}
 		publisherAfter = time.Since(start)
 	}()
+	s.wantNoNewcomers()
+	ends.CloseHandshake(1000)
 
 	var all []parted
 	for range 3 * each {

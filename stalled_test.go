@@ -64,8 +64,8 @@ func TestReceiverThatTakesNothingAfterTheEnd(t *testing.T) {
 		return held > 0 || !ok
 	})
 	leaver.CloseWrite() // the server closes, the kernel goes on
-	pub.CloseHandshake(1000)
 	start := time.Now()
+	pub.CloseHandshake(1000)
 	done := make(chan error, 1)
 	go func() {
 		for i := range n {

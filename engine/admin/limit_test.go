@@ -9,6 +9,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"ws-stream-server/engine/wstest"
 )
 
 // places is a limited listener with clients of several addresses.
@@ -37,7 +39,7 @@ type guest struct {
 // come connects from an address, and is accepted.
 func (p *places) come(from string) guest {
 	p.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 20 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: wstest.Timeout}
 	_, port, _ := net.SplitHostPort(p.Addr().String())
 	c, err := d.Dial("tcp4", "127.0.0.1:"+port)
 	if err != nil {
