@@ -276,7 +276,7 @@ func TestResetsDuringShutdown(t *testing.T) {
 	id := wstest.NewIdentity(t, "one")
 	s, _ := startTLS(t, id)
 	ways := s.ways(id)
-	const n, size = 60, 100_000 // more than the sockets take
+	const n, size = 60, 30_000 // more than the sockets take
 	var pubs, doomed, stay []*wstest.Conn
 	for _, w := range ways {
 		pub := w.dial(s, "/"+w.name+"/key/publish")
@@ -285,7 +285,7 @@ func TestResetsDuringShutdown(t *testing.T) {
 		}
 		pub.Sync()
 		pubs = append(pubs, pub)
-		stay = append(stay, w.dial(s, "/"+w.name+"/key/receive", wstest.ReceiveBuffer(256<<10)))
+		stay = append(stay, w.dial(s, "/"+w.name+"/key/receive", wstest.ReceiveBuffer(64<<10)))
 		for range 10 {
 			doomed = append(doomed, w.dial(s, "/"+w.name+"/key/receive", wstest.ReceiveBuffer(4096)))
 		}

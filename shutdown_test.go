@@ -33,11 +33,11 @@ func TestMistake15ShutdownDeliversEverythingAndSays1001(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			s := startServer(t)
-			const n, size = 60, 100_000
+			const n, size = 60, 30_000 // more than the sockets take
 			rs := []*wstest.Conn{
-				s.receive("cam", "key", wstest.ReceiveBuffer(256<<10)),
-				s.receive("cam", "key"),
-				s.receiveClear("cam", "key"),
+				s.receive("cam", "key", wstest.ReceiveBuffer(64<<10)),
+				s.receive("cam", "key", wstest.ReceiveBuffer(4096)),
+				s.receiveClear("cam", "key", wstest.ReceiveBuffer(4096)),
 			}
 			waiting := []*wstest.Conn{s.receive("nobody", "key"), s.probe("nobody", "key")}
 			pub := s.publish("cam", "key")

@@ -37,7 +37,8 @@ func TestReconnectStorm(t *testing.T) {
 	heavy(t)
 	requireLoopbackRange(t)
 	n := stormSize(t)
-	s := startServer(t, "LOG_REQUESTS=NO", "CONCURRENT_LIMIT_WHITELIST=*")
+	s := startServer(t, "LOG_REQUESTS=NO", "CONCURRENT_LIMIT_WHITELIST=*",
+		"HANDSHAKE_TIMEOUT_SECONDS=300") // the clients share one process, which can be slow to send
 
 	live := s.receive("live", "key")
 	pub := s.publish("live", "key")
