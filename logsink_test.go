@@ -17,20 +17,27 @@ import (
 // gate is a writer that blocks until it is opened.
 type gate struct {
 	open chan struct{}
+	busy chan struct{} // told of a write that has begun, if there is room; may be nil
 	got  bytes.Buffer
 }
 
 func (g *gate) Write(b []byte) (int, error) {
+	select {
+	case g.busy <- struct{}{}:
+	default:
+	}
 	<-g.open
 	return g.got.Write(b)
 }
 
 func TestLogSinkKeepsOrderAndNeverWaits(t *testing.T) {
-	g := &gate{open: make(chan struct{})}
+	g := &gate{open: make(chan struct{}), busy: make(chan struct{}, 1)}
 	s := newLogSink(g, logText)
 	line := func(i int) string { return fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", 1000)) }
 	const n = 5 * logBacklog / 1000
-	for i := range n { // would block here for ever
+	_, _ = io.WriteString(s, line(0))
+	<-g.busy
+	for i := 1; i < n; i++ { // would block here for ever
 		_, _ = io.WriteString(s, line(i))
 	}
 	close(g.open)
