@@ -36,8 +36,8 @@ func TestMistake15ShutdownDeliversEverythingAndSays1001(t *testing.T) {
 			const n, size = 60, 30_000 // more than the sockets take
 			rs := []*wstest.Conn{
 				s.receive("cam", "key", wstest.ReceiveBuffer(64<<10)),
-				s.receive("cam", "key", wstest.ReceiveBuffer(4096)),
-				s.receiveClear("cam", "key", wstest.ReceiveBuffer(4096)),
+				s.receive("cam", "key", wstest.ReceiveBuffer(64<<10)),
+				s.receiveClear("cam", "key", wstest.ReceiveBuffer(64<<10)),
 			}
 			waiting := []*wstest.Conn{s.receive("nobody", "key"), s.probe("nobody", "key")}
 			pub := s.publish("cam", "key")
