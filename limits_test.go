@@ -194,8 +194,10 @@ func TestMistake07SlotsComeBackOnEveryKindOfEnd(t *testing.T) {
 	t.Parallel()
 	requireLoopbackRange(t)
 	s := startServer(t, "CONCURRENT_LIMIT_WHITELIST=127.0.0.1", "MAX_IP_CONCURRENT_CONNECTIONS=2", "MAX_MESSAGE_MB=1", "RECEIVER_LAG_MB=1", "GOP_CACHE_SIZE_MB=0")
-	for i, c := range everyKindOfEnd(t, s, s.publish("live", "key")) {
+	live := s.publish("live", "key")
+	for i, c := range everyKindOfEnd(t, s, live) {
 		t.Run(c.name, func(t *testing.T) {
+			live.Sync() // a sign of life: all of them may take longer than a minute
 			ip := fmt.Sprintf("127.0.3.%d", i+1)
 			for range 6 {
 				c.do(wstest.From(ip))
