@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,8 +37,7 @@ func TestReconnectStorm(t *testing.T) {
 	heavy(t)
 	requireLoopbackRange(t)
 	n := stormSize(t)
-	s := startServer(t, "LOG_REQUESTS=NO", "CONCURRENT_LIMIT_WHITELIST=*",
-		"HANDSHAKE_TIMEOUT_SECONDS=300") // the clients share one process, which can be slow to send
+	s := startServer(t, "LOG_REQUESTS=NO", "CONCURRENT_LIMIT_WHITELIST=*")
 
 	live := s.receive("live", "key")
 	pub := s.publish("live", "key")
@@ -159,41 +157,27 @@ func (h *herd) leave() {
 }
 
 // storm opens n connections that wait for the channel storm, all at once, and fails
-// unless all get in, at once: only under the race detector, which makes the server slower
-// than those that it takes for idle, may it have a client try again.
+// unless all get in.
 func storm(t *testing.T, addr string, n int, h *herd) []*net.TCPConn {
 	request := []byte(wstest.UpgradeRequest("/storm/key/receive"))
-	connect := func(i int) (*net.TCPConn, error) {
-		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 7, byte(1+i%100))}}
-		nc, err := d.Dial("tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		_, err = nc.Write(request)
-		return nc.(*net.TCPConn), err
-	}
-	var again atomic.Int64
 	var wg sync.WaitGroup
 	const each = 20 // of one goroutine: the kernel connects without the server
 	for first := 0; first < n; first += each {
 		wg.Go(func() {
 			var mine []*net.TCPConn
 			for i := first; i < min(first+each, n); i++ {
-				c, err := connect(i)
+				d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 7, byte(1+i%100))}}
+				nc, err := d.Dial("tcp", addr)
+				if err == nil {
+					mine = append(mine, nc.(*net.TCPConn))
+					_, err = nc.Write(request)
+				}
 				if err != nil {
 					t.Errorf("client %d: %v", i, err)
 				}
-				mine = append(mine, c)
 			}
-			for i, c := range mine {
-				err := readTo(c, "\r\n\r\n")
-				for raceEnabled && err != nil && again.Add(1) <= int64(n) {
-					_ = c.Close()
-					if c, err = connect(first + i); err == nil {
-						err = readTo(c, "\r\n\r\n")
-					}
-				}
-				if err != nil {
+			for _, c := range mine {
+				if err := readTo(c, "\r\n\r\n"); err != nil {
 					t.Errorf("wanted 101, got %v", err)
 				}
 				h.join(c)
@@ -201,7 +185,6 @@ func storm(t *testing.T, addr string, n int, h *herd) []*net.TCPConn {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d clients had to try again", again.Load())
 	return h.all()
 }
 
