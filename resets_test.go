@@ -291,6 +291,7 @@ func TestResetsDuringShutdown(t *testing.T) {
 		}
 		doomed = append(doomed, w.dial(s, "/nobody/key/receive"), w.dial(s, "/nothing"+w.name+"/key/publish"))
 	}
+	s.wantLeft(stay[0], n*size)
 	for _, r := range doomed[:3] {
 		r.Reset()
 	}
