@@ -181,6 +181,9 @@ func child(dir string, env map[string]string, out io.Writer, args ...string) *ex
 	cmd := exec.Command(self, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{childVariable + "=1", "GORACE=exitcode=66"}
+	if procs := os.Getenv("GOMAXPROCS"); procs != "" { // the server is what is tested with it
+		cmd.Env = append(cmd.Env, "GOMAXPROCS="+procs)
+	}
 	for name, value := range env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}

@@ -159,33 +159,46 @@ func (h *herd) leave() {
 // storm opens n connections that wait for the channel storm, all at once, and fails
 // unless all get in.
 func storm(t *testing.T, addr string, n int, h *herd) []*net.TCPConn {
-	request := []byte(wstest.UpgradeRequest("/storm/key/receive"))
+	inParts(n, func(first, last int) { enter(t, knock(t, addr, first, last), h) })
+	return h.all()
+}
+
+// inParts has 20 of n clients on each goroutine: the kernel connects without the server.
+func inParts(n int, f func(first, last int)) {
+	const each = 20
 	var wg sync.WaitGroup
-	const each = 20 // of one goroutine: the kernel connects without the server
 	for first := 0; first < n; first += each {
-		wg.Go(func() {
-			var mine []*net.TCPConn
-			for i := first; i < min(first+each, n); i++ {
-				d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 7, byte(1+i%100))}}
-				nc, err := d.Dial("tcp", addr)
-				if err == nil {
-					mine = append(mine, nc.(*net.TCPConn))
-					_, err = nc.Write(request)
-				}
-				if err != nil {
-					t.Errorf("client %d: %v", i, err)
-				}
-			}
-			for _, c := range mine {
-				if err := readTo(c, "\r\n\r\n"); err != nil {
-					t.Errorf("wanted 101, got %v", err)
-				}
-				h.join(c)
-			}
-		})
+		wg.Go(func() { f(first, min(first+each, n)) })
 	}
 	wg.Wait()
-	return h.all()
+}
+
+// knock connects clients from one number to before another, who ask to receive the
+// channel storm.
+func knock(t *testing.T, addr string, first, last int) (clients []*net.TCPConn) {
+	request := []byte(wstest.UpgradeRequest("/storm/key/receive"))
+	for i := first; i < last; i++ {
+		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 7, byte(1+i%100))}}
+		nc, err := d.Dial("tcp", addr)
+		if err == nil {
+			clients = append(clients, nc.(*net.TCPConn))
+			_, err = nc.Write(request)
+		}
+		if err != nil {
+			t.Errorf("client %d: %v", i, err)
+		}
+	}
+	return clients
+}
+
+// enter has clients who have knocked join the herd, and fails unless all are let in.
+func enter(t *testing.T, clients []*net.TCPConn, h *herd) {
+	for _, c := range clients {
+		if err := readTo(c, "\r\n\r\n"); err != nil {
+			t.Errorf("wanted 101, got %v", err)
+		}
+		h.join(c)
+	}
 }
 
 // readTo reads to these bytes, and what came along with them. An HTTP answer has to be a 101.

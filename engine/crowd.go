@@ -55,18 +55,6 @@ type source struct {
 	asking list.List    // of those, who has sent one and gets its answer; oldest first
 }
 
-// guest is one connection at the front door.
-type guest struct {
-	// Static.
-	conn net.Conn  // below TLS and the PROXY protocol
-	by   *entrance // the listener that it came by
-	from *source   // whose it is
-
-	since time.Time     // when it got its place, or sent its last request
-	in    *list.List    // its source's silent or asking; nil: neither, it is kept
-	at    *list.Element // where it is in there
-}
-
 func newCrowd(limit int) crowd {
 	return crowd{limit: limit, sources: map[netip.Prefix]*source{}, holders: map[*source]struct{}{}}
 }
@@ -262,8 +250,8 @@ func (c *crowd) leave(g *guest) {
 }
 
 // victim returns who has to give up a place for those who wait, if anybody has to. in
-// is in how long somebody may have to, 0 if nobody. late reports whether a silent guest
-// has said something that the server has not come to read: its time begins anew.
+// is in how long somebody may have to, 0 if nobody. late reports whether the next step is
+// the server's, not the guest's: its time begins anew.
 func (c *crowd) victim(now time.Time, late func(*guest) bool) (g *guest, in time.Duration) {
 	share := c.share()
 	if !c.full() || c.wanting(share) < 0 {
@@ -310,20 +298,23 @@ func (p *source) first(now time.Time, share int, late func(*guest) bool) (g *gue
 	if p.held > 2*share {
 		grace = hogGrace
 	}
-	for range p.silent.Len() {
-		g = p.silent.Front().Value.(*guest)
+	g, left = firstOf(&p.silent, now, grace, late)
+	if x, l := firstOf(&p.asking, now, guestGrace, late); x != nil && (g == nil || l < left) {
+		g, left = x, l
+	}
+	return g, left
+}
+
+// firstOf is first in one of the lists.
+func firstOf(l *list.List, now time.Time, grace time.Duration, late func(*guest) bool) (g *guest, left time.Duration) {
+	for range l.Len() {
+		g = l.Front().Value.(*guest)
 		if left = grace - now.Sub(g.since); left > 0 || !late(g) {
 			break
 		}
 		g.since = now
-		p.silent.MoveToBack(g.at)
+		l.MoveToBack(g.at)
 		left = grace
-	}
-	if e := p.asking.Front(); e != nil {
-		x := e.Value.(*guest)
-		if l := guestGrace - now.Sub(x.since); g == nil || l < left {
-			g, left = x, l
-		}
 	}
 	return g, left
 }

@@ -33,7 +33,7 @@ func newCrowdScript(t *testing.T, limit int) *crowdScript {
 //	next  who gets a place
 //	!a1   a1 sends a request
 //	.a1   a1 has its answer, and is kept
-//	?a1   the server has not read what a1 has sent
+//	?a1   the next step is the server's, which is late; once more: it is a1's again
 //	-a1   a1 leaves its place
 //	out   who has to give up a place, and gives it up; or in how long somebody may have to
 //	thin  who is hung up so that fewer wait
@@ -66,7 +66,7 @@ func (s *crowdScript) play(word string) string {
 	case word[0] == '.':
 		s.c.answered(s.guests[name])
 	case word[0] == '?':
-		s.late[name] = true
+		s.late[name] = !s.late[name]
 	case word[0] == '-':
 		s.c.leave(s.guests[name])
 	default:
@@ -106,6 +106,8 @@ func TestWhoIsNextAtTheFrontDoor(t *testing.T) {
 		{"not who is kept, who goes at once", 2, "+a1 next=a1 +a2 next=a2 !a1 .a1 !a2 .a2 +b1 3s out=3s -a1 next=b1"},
 		{"not who has spoken to a server that is late", 3, fill("a", 3) + "?a1 +b1 1s out=a2 next=b1"},
 		{"which begins its time anew", 2, fill("a", 2) + "?a1 ?a2 +b1 3s out=3s 3s out=3s"},
+		{"nor who has not got its answer from it", 3, fill("a", 3) + "!a1 !a2 !a3 ?a1 +b1 3s out=a2 next=b1 +c1 out=a3 next=c1"},
+		{"and has the time once more then", 2, fill("a", 2) + "!a1 ?a1 !a2 ?a2 +b1 3s out=3s ?a1 2s out=1s 1s out=a1 next=b1"},
 		{"more sources than places: each for its time", 2, fill("ab", 1) + "1s +c1 +d1 out=2s 2s out=a1 next=c1 out=b1 next=d1 +e1 out=3s 3s out=c1 next=e1"},
 		{"one place", 1, "+a1 next=a1 +b1 out=3s 3s out=a1 next=b1"},
 		{"too many wait: the newest of the longest queue goes", 1, "+a1 next=a1 " + arrivals("a", 2, 16) + "+b1=a17 +b2=a16"},

@@ -48,9 +48,9 @@
 //
 // A connection's way: net/http accepts, does the TLS handshake and parses the
 // request, on a goroutine of its own; gate bounds how many are at it, crowd says who is
-// next, and tireless lets no error end the accepting. From a trusted proxy a header of
-// the PROXY protocol may come before that (proxied). front.client finds out who the
-// client is. front.shake checks the request, takes a place of the address, one of all
+// next, guest knows which side is waited for, and tireless lets no error end the
+// accepting. From a trusted proxy a header of the PROXY protocol may come before that
+// (proxied). front.client finds out who the client is. front.shake checks the request, takes a place of the address, one of all
 // places and a spare descriptor for the hand-over, asks the authorizer and claims the
 // channel for a publisher; front.upgrade joins a receiver, takes the connection from
 // net/http, writes the 101 (or the 100 that a PUT waits for) and gives the socket to nbio by way of
@@ -79,7 +79,8 @@
 // # Where it is
 //
 //	front, client, origin, proxied, upgrade       a request, from its first byte to a session
-//	accept, gate, crowd, places, descriptors      how many may come, and who is next
+//	accept, gate, crowd, guest, places,
+//	descriptors                                   how many may come, and who is next
 //	http, httppublish, httpreceive, answer        the doors for plain HTTP
 //	session, inbound, outbound, tlslink, socket   a session: its two ways, TLS, the kernel
 //	pollers, read, pace                           nbio, and when to read and to write

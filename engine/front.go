@@ -66,7 +66,7 @@ func newFront(srv *Server, listeners []net.Listener) *front {
 
 		ErrorLog:    slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withProxied(withConn(ctx, c), c) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withProxied(withGuest(ctx, c), c) },
 	}
 	f.http.Protocols = new(http.Protocols)
 	f.http.Protocols.SetHTTP1(true) // HTTP/2 cannot be upgraded

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,8 +28,7 @@ type gate struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	crowd   crowd
-	held    map[net.Conn]*guest // who has a place, by guest.conn
-	kept    map[*guest]struct{} // of those, who is between two requests
+	kept    map[*guest]struct{} // who has a place, and is between two requests
 	timer   *time.Timer         // looks whether somebody has to give up a place; nil: none is set
 	said    time.Time           // when the log was told last
 	closing bool                // the server goes away: nobody waits any more
@@ -55,7 +53,6 @@ func newGate(limit int, log *slog.Logger) *gate {
 	return &gate{
 		log:   log,
 		crowd: newCrowd(limit),
-		held:  map[net.Conn]*guest{},
 		kept:  map[*guest]struct{}{},
 	}
 }
@@ -69,7 +66,7 @@ func (g *gate) change(f func() []*guest) {
 	g.mu.Unlock()
 	for _, guests := range [][]*guest{gone, more} {
 		for _, x := range guests {
-			_ = x.conn.Close() // net/http, if it has the connection, finds out
+			_ = x.Close() // net/http, if it has the connection, finds out
 		}
 	}
 	if full {
@@ -83,8 +80,8 @@ func (g *gate) change(f func() []*guest) {
 func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 	for n := 0; ; n++ {
 		for x := g.crowd.next(now); x != nil; x = g.crowd.next(now) {
-			g.held[x.conn] = x
-			x.by.ready = append(x.by.ready, x.conn)
+			x.placed = true
+			x.by.ready = append(x.by.ready, x)
 			x.by.came.Signal()
 		}
 		if g.crowd.waiting == 0 {
@@ -97,7 +94,7 @@ func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 		if x == nil && g.timer == nil {
 			in := lookAgain
 			if n < mostAtOnce {
-				x, in = g.crowd.victim(now, late)
+				x, in = g.crowd.victim(now, (*guest).late)
 			}
 			if in > 0 {
 				g.timer = time.AfterFunc(min(in, lookEvery), g.look)
@@ -110,9 +107,6 @@ func (g *gate) settle(now time.Time) (gone []*guest, tell bool) {
 		gone = append(gone, x)
 	}
 }
-
-// late reports whether the server has not come to read what a guest has sent.
-func late(x *guest) bool { return unreadBy(x.conn) > 0 }
 
 // look is what the timer does.
 func (g *gate) look() {
@@ -134,7 +128,7 @@ func (g *gate) anyKept() *guest {
 // drop takes a guest's place. The caller holds mu.
 func (g *gate) drop(x *guest) {
 	delete(g.kept, x)
-	delete(g.held, x.conn)
+	x.placed = false
 	g.crowd.leave(x)
 }
 
@@ -142,7 +136,7 @@ func (g *gate) drop(x *guest) {
 func (g *gate) arrive(e *entrance, c net.Conn) {
 	name := sourceName(c.RemoteAddr())
 	g.change(func() []*guest {
-		x := &guest{conn: c, by: e}
+		x := &guest{Conn: c, by: e}
 		if g.closing {
 			return []*guest{x}
 		}
@@ -160,13 +154,12 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 	if state == http.StateNew {
 		return // has its place already
 	}
-	c = lowest(c)
+	x := guestOf(c)
 	g.change(func() []*guest {
-		x := g.held[c]
 		switch {
-		case x == nil && state == http.StateIdle:
-			return g.returned(c)
-		case x == nil:
+		case !x.placed && state == http.StateIdle:
+			return g.returned(x)
+		case !x.placed:
 		case state == http.StateActive:
 			delete(g.kept, x)
 			g.crowd.asked(x, time.Now())
@@ -183,33 +176,32 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 // returned takes back a connection that has given its place up, was refused, and could
 // be kept for its next request: it is, if there is a place. It returns who is hung up.
 // The caller holds mu.
-func (g *gate) returned(c net.Conn) []*guest {
-	x := &guest{conn: c}
+func (g *gate) returned(x *guest) []*guest {
 	if g.closing || g.crowd.full() {
 		return []*guest{x}
 	}
-	x.from = g.crowd.sourceOf(sourceName(c.RemoteAddr()))
+	x.from = g.crowd.sourceOf(sourceName(x.RemoteAddr()))
 	g.crowd.take(x, time.Now())
-	g.held[c], g.kept[x] = x, struct{}{}
+	x.placed, g.kept[x] = true, struct{}{}
 	return nil
 }
 
-// connKey is where a request's context has its connection, as the gate knows it.
-type connKey struct{}
+// guestKey is where a request's context has its *guest.
+type guestKey struct{}
 
-// withConn is part of net/http's ConnContext.
-func withConn(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, lowest(c))
+// withGuest is part of net/http's ConnContext.
+func withGuest(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, guestKey{}, guestOf(c))
 }
 
 // leave gives up the place of a request's connection, if it has one.
 func (g *gate) leave(ctx context.Context) {
-	c, ok := ctx.Value(connKey{}).(net.Conn)
+	x, ok := ctx.Value(guestKey{}).(*guest)
 	if !ok {
 		return
 	}
 	g.change(func() []*guest {
-		if x := g.held[c]; x != nil {
+		if x.placed {
 			g.drop(x)
 		}
 		return nil
@@ -270,8 +262,8 @@ type entrance struct {
 	gate         *gate
 
 	// Guarded by gate.mu.
-	ready  []net.Conn // have a place; oldest first
-	came   sync.Cond  // there is somebody ready, or it is closed
+	ready  []*guest  // have a place; oldest first
+	came   sync.Cond // there is somebody ready, or it is closed
 	closed bool
 }
 
@@ -302,10 +294,10 @@ func (e *entrance) Accept() (net.Conn, error) {
 	if e.closed {
 		return nil, net.ErrClosed
 	}
-	c := e.ready[0]
+	x := e.ready[0]
 	e.ready[0] = nil
 	e.ready = e.ready[1:]
-	return c, nil
+	return x, nil
 }
 
 // Close ends Accept, and hangs up whoever is not accepted yet. All entrances are closed at
@@ -315,8 +307,8 @@ func (e *entrance) Close() error {
 	e.gate.close()
 	e.gate.change(func() (gone []*guest) {
 		e.closed = true
-		for _, c := range e.ready {
-			if x := e.gate.held[c]; x != nil {
+		for _, x := range e.ready {
+			if x.placed {
 				e.gate.drop(x)
 				gone = append(gone, x)
 			}
@@ -326,15 +318,4 @@ func (e *entrance) Close() error {
 		return gone
 	})
 	return err
-}
-
-// lowest returns the TCP connection below TLS and the PROXY protocol.
-func lowest(c net.Conn) net.Conn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn().(*wire).Conn
-	}
-	if p, ok := c.(*proxied); ok {
-		return p.Conn
-	}
-	return c
 }

@@ -46,7 +46,7 @@ func TestPlacesAtTheFrontDoor(t *testing.T) {
 			if err != nil || g.size() != 1 {
 				t.Fatalf("%v, and %d places are taken, wanted one", err, g.size())
 			}
-			ctx := withConn(context.Background(), conn)
+			ctx := withGuest(context.Background(), conn)
 			for i, e := range c.events {
 				switch e := e.(type) {
 				case http.ConnState:

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"net"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -59,9 +58,6 @@ func unread(*nbio.Conn) int64 { return 0 }
 
 // leftUnread is not known here: what a publisher sent before a reset may be lost.
 func leftUnread(*nbio.Conn) bool { return false }
-
-// unreadBy is not known here.
-func unreadBy(net.Conn) int { return 0 }
 
 // inKernel is not known here.
 func inKernel(*nbio.Conn) int64 { return 0 }

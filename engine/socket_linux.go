@@ -2,7 +2,6 @@ package engine
 
 import (
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -65,22 +64,14 @@ func acknowledged(c *nbio.Conn) (acked uint64, held int64) {
 // is closed. Any goroutine.
 func unread(c *nbio.Conn) int64 { return queued(c, unix.SIOCINQ) }
 
-// unreadBy returns how many bytes of a connection that is not handed over wait to be
-// read, 0 when that is not known. Any goroutine.
-func unreadBy(c net.Conn) (n int) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return 0
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
-	if err != nil {
-		return 0
-	}
-	return n
+// brings reports whether more came on a connection that is not handed over than these
+// bytes, which were read, or its end. Any goroutine.
+func brings(c net.Conn, read uint64) (yes bool) {
+	withDescriptor(c, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		yes = err == nil && info.Bytes_received > read // the end counts as a byte
+	})
+	return yes
 }
 
 // inKernel returns how many bytes the kernel holds that the client has not

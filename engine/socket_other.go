@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
 )
 
 // hungUp is not needed: with kqueue nbio closes nothing that is unread.
@@ -28,9 +29,9 @@ func acknowledged(*nbio.Conn) (acked uint64, held int64) { return 0, 0 }
 // unread is not known here: a heartbeat may go to a publisher that is gone.
 func unread(*nbio.Conn) int64 { return 0 }
 
-// unreadBy is not known here: a server that is late itself may hang up those whose time
-// at the front door is over.
-func unreadBy(net.Conn) int { return 0 }
+// brings reports whether bytes that came on a connection that is not handed over, or its
+// end, wait to be read. Any goroutine.
+func brings(c net.Conn, _ uint64) bool { return polled(c, unix.POLLIN) }
 
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.

@@ -155,6 +155,9 @@ func (s *session) attach(conn net.Conn, r *bufio.Reader, sp *spare) error {
 			plain, sealed = append(plain, sealed...), nil
 		}
 	}
+	if x, ok := tcp.(*guest); ok {
+		tcp = x.Conn
+	}
 	if len(plain)+len(sealed) > 0 {
 		s.early = &early{plain, sealed}
 	}
