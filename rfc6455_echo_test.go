@@ -101,12 +101,8 @@ func TestRFC6455ViolationsBetweenGoodMessages(t *testing.T) {
 				s := s.on(t)
 				r := s.receive("between", "key")
 				pub := s.dialSoon("/between/key/publish")
-				b := wstest.Bytes(frame{Op: wstest.Binary, Payload: []byte("before")}, c.bad)
-				// The violation is within these; the server waits only 2 s for the rest.
-				n := min(len(b), 32)
-				pub.SendChopped(b[:n], chop)
-				_ = pub.SendRawE(b[n:])
-				_ = pub.SendRawE(wstest.Bytes(frame{Op: wstest.Binary, Payload: []byte("after")}))
+				pub.SendChopped(wstest.Bytes(frame{Op: wstest.Binary, Payload: []byte("before")}), chop)
+				_ = pub.SendChoppedE(wstest.Bytes(c.bad, frame{Op: wstest.Binary, Payload: []byte("after")}), chop)
 				wantErrorClose(t, pub, c.code)
 				r.WantPacket([]byte("before"))
 				r.WantClose(1000)
@@ -133,7 +129,7 @@ func TestRFC6455TextFailsAtOnce(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			every(t, s, func(t *testing.T, conn *wstest.Conn) {
-				conn.SendChopped(c.sent, 1)
+				_ = conn.SendChoppedE(c.sent, 1)
 				for {
 					m, err := conn.NextFrame(wstest.Timeout)
 					if err != nil {

@@ -210,7 +210,7 @@ func TestTextMustBeUTF8(t *testing.T) {
 			fragments.SendFrames(wstest.Message(wstest.Text, []byte(c.text), len(c.text))...)
 			wantErrorClose(t, fragments, 1007)
 			pieces := s.on(t).receive("rfc", "key")
-			pieces.SendChopped(frame{Op: wstest.Text, Payload: []byte(c.text)}.AppendTo(nil), 1)
+			_ = pieces.SendChoppedE(frame{Op: wstest.Text, Payload: []byte(c.text)}.AppendTo(nil), 1)
 			wantErrorClose(t, pieces, 1007)
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -97,12 +98,21 @@ func (c *Conn) SendRawE(b []byte) error {
 // SendChopped sends bytes in writes of n, giving the server a chance to read each.
 func (c *Conn) SendChopped(b []byte, n int) {
 	c.t.Helper()
-	for len(b) > 0 {
-		m := min(n, len(b))
-		c.SendRaw(b[:m])
-		b = b[m:]
+	if err := c.SendChoppedE(b, n); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// SendChoppedE is SendChopped for what the server may refuse before it has come to the
+// last byte: then it waits only 2 s for the rest.
+func (c *Conn) SendChoppedE(b []byte, n int) error {
+	for part := range slices.Chunk(b, n) {
+		if err := c.SendRawE(part); err != nil {
+			return err
+		}
 		runtime.Gosched()
 	}
+	return nil
 }
 
 // Sync returns when the server has answered two pings, the second sent after the
