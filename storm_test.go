@@ -202,7 +202,7 @@ func enter(t *testing.T, clients []*net.TCPConn, h *herd) {
 }
 
 // readTo reads to these bytes, and what came along with them. An HTTP answer has to be a 101.
-func readTo(c *net.TCPConn, end string) error {
+func readTo(c net.Conn, end string) error {
 	_ = c.SetReadDeadline(time.Now().Add(60 * time.Second))
 	var b []byte
 	var buf [256]byte

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// How long a connection may have its place, and then have it with its request, before
-// others may have the place instead. Who asks at once, as clients do, is answered in
-// milliseconds, even in a storm; TLS and the request take three round trips.
+// How long a connection may have its place, and then have it with an answer that it does
+// not take, before others may have the place instead. Who asks at once, as clients do, is
+// answered in milliseconds, even in a storm; TLS and the request take three round trips.
 const (
 	// hogGrace is for a silent one of a source that has more than twice its share.
 	hogGrace = time.Second

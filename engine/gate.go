@@ -20,7 +20,7 @@ import (
 // crowd says who is next. How long is bounded by what bounds the others:
 // HANDSHAKE_TIMEOUT_SECONDS for the PROXY protocol's header, for TLS and for the
 // request's header, each, and the time of the answer; where others have more than their
-// share, by hogGrace and guestGrace. Connections kept for their next request give their
+// share, by hogGrace and guestGrace, as far as it is not the server that is late. Connections kept for their next request give their
 // places up to those that wait: else a client could hold a place for ever.
 type gate struct {
 	log *slog.Logger // static
@@ -38,6 +38,9 @@ const (
 	// gateSilence is how long the log is spared a line about a full gate after the last
 	// one.
 	gateSilence = time.Minute
+
+	// keptTries is how many kept connections are looked at for one to hang up.
+	keptTries = 8
 
 	// lookEvery is how often a full gate looks whether somebody has to give up a place.
 	lookEvery = 100 * time.Millisecond
@@ -116,13 +119,16 @@ func (g *gate) look() {
 	})
 }
 
-// anyKept returns somebody who is between two requests; nil: there is nobody. The
-// caller holds mu.
-func (g *gate) anyKept() *guest {
-	for x := range g.kept {
-		return x
+// anyKept returns somebody who is between two requests, if it may be one whose next
+// request is not there yet; nil: there is nobody. The caller holds mu.
+func (g *gate) anyKept() (x *guest) {
+	tries := 0
+	for x = range g.kept {
+		if tries++; tries == keptTries || !x.late() {
+			break
+		}
 	}
-	return nil
+	return x
 }
 
 // drop takes a guest's place. The caller holds mu.
@@ -130,6 +136,7 @@ func (g *gate) drop(x *guest) {
 	delete(g.kept, x)
 	x.placed = false
 	g.crowd.leave(x)
+	x.from = nil // its connection may last long
 }
 
 // arrive takes a connection that was just accepted.
@@ -155,6 +162,9 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 		return // has its place already
 	}
 	x := guestOf(c)
+	if state == http.StateActive && !x.heard {
+		x.heard = true
+	}
 	g.change(func() []*guest {
 		switch {
 		case !x.placed && state == http.StateIdle:
@@ -171,6 +181,17 @@ func (g *gate) track(c net.Conn, state http.ConnState) {
 		}
 		return nil
 	})
+}
+
+// stepped tells that the server has come to a step that a guest has waited for: the
+// guest's time begins anew.
+func (g *gate) stepped(x *guest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if x.placed && x.in != nil {
+		x.since = time.Now()
+		x.in.MoveToBack(x.at)
+	}
 }
 
 // returned takes back a connection that has given its place up, was refused, and could

@@ -21,7 +21,7 @@ type guest struct {
 	// Guarded by gate.mu.
 	from   *source       // whose it is, while it waits or has a place
 	placed bool          // it has a place
-	since  time.Time     // when it got its place, or sent its last request
+	since  time.Time     // when its time began: with its place, its last request, or a step of the server's
 	in     *list.List    // its source's silent or asking; nil: neither, it is kept
 	at     *list.Element // where it is in there
 
@@ -29,13 +29,27 @@ type guest struct {
 	read    atomic.Uint64 // twice the bytes that were read, and 1 while Read is called: both change at once
 	writing atomic.Int32  // calls of Write under way
 
+	// Owned by net/http's goroutine until there was a request, then static.
+	heard bool // there was a request
+	moved int  // how often the deadline was moved
+
 	saved int // owned by who reads: how many bytes were read after a deadline
+	steps int // owned by who writes: how many writes began its time anew
 }
 
-// mostSaved is how many bytes of a guest are read after a deadline, more than TLS and a
-// request's header have at most times: a client that sends without end must not have
-// time without end.
-const mostSaved = 64 << 10
+const (
+	// mostSaved is how many bytes of a guest are read after a deadline, more than TLS and a
+	// request's header have at most times: a client that sends without end must not have
+	// time without end.
+	mostSaved = 64 << 10
+
+	// mostSteps is how many writes begin a guest's time anew: those of TLS's handshake, and
+	// an answer's first. More of them a client could cause itself, by TLS's key updates.
+	mostSteps = 4
+
+	// mostMoved is how often a server that is late gives a handshake guestGrace to go on.
+	mostMoved = 3
+)
 
 // Read reads what came in time, also if the server comes to it only when the time is over:
 // net has an error for it then, and leaves the bytes where they are.
@@ -46,6 +60,7 @@ func (g *guest) Read(b []byte) (int, error) {
 		if n = readNow(g.Conn, b); n > 0 {
 			g.saved += n
 			err = nil
+			g.move()
 		}
 	}
 	g.read.Add(uint64(2*n) - 1)
@@ -53,17 +68,41 @@ func (g *guest) Read(b []byte) (int, error) {
 }
 
 // Write writes what there is room for also when the time is over: it was the server that
-// was not fast enough, then.
+// was not fast enough, then. It is the server's step that the client waited for: its own
+// time begins with it.
 func (g *guest) Write(b []byte) (int, error) {
 	g.writing.Add(1)
 	defer g.writing.Add(-1)
+	if g.by != nil && g.steps < mostSteps {
+		g.steps++
+		defer g.by.gate.stepped(g)
+	}
 	n, err := g.Conn.Write(b)
 	if n < len(b) && errors.Is(err, os.ErrDeadlineExceeded) {
 		if n += writeNow(g.Conn, b[n:]); n == len(b) {
 			err = nil
+			g.move()
 		}
 	}
 	return n, err
+}
+
+// move gives a handshake that the server was late for some time to go on. After that,
+// deadlines are net/http's alone.
+func (g *guest) move() {
+	if !g.heard && g.moved < mostMoved {
+		g.moved++
+		_ = g.Conn.SetDeadline(time.Now().Add(guestGrace))
+	}
+}
+
+// SetWriteDeadline sets one also where net/http takes it away, while it awaits a request:
+// TLS may have to write then, what a client causes by its key updates and does not take.
+func (g *guest) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		t = time.Now().Add(idleTimeout + answerTimeout)
+	}
+	return g.Conn.SetWriteDeadline(t)
 }
 
 // CloseWrite is what net/http calls, if it is there, so that a client can read the last
@@ -82,14 +121,17 @@ func (g *guest) late() bool {
 	switch {
 	case g.writing.Load() > 0:
 		return takes(g.Conn)
-	case g.in == &g.from.asking: // whoever reads then awaits the request after the next answer
+	case g.in == &g.from.asking:
+		// Whoever reads then awaits the request after the answer, or a body that nobody
+		// wants, for bodyTimeout.
 		return true
 	}
 	read := g.read.Load()
 	return read&1 == 0 || brings(g.Conn, read/2)
 }
 
-// guestOf returns the guest below TLS and the PROXY protocol; nil: there is none.
+// guestOf returns the guest below TLS and the PROXY protocol; all connections of net/http's
+// have one, those of tests may have none: nil.
 func guestOf(c net.Conn) *guest {
 	x, _ := lowest(c).(*guest)
 	return x

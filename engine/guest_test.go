@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -94,6 +95,7 @@ func TestAGuestsBytesAreReadAfterTheDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it came", func() bool { return brings(x.Conn, x.read.Load()/2) })
+	x.heard = true // no deadline is moved any more
 	_ = x.SetReadDeadline(time.Now().Add(-time.Second))
 	var got bytes.Buffer
 	var b [5]byte
@@ -125,6 +127,43 @@ func TestAGuestsBytesAreReadAfterTheDeadline(t *testing.T) {
 				t.Errorf("%v after %d bytes, wanted the deadline's error after %d", err, total, mostSaved)
 			}
 			break
+		}
+	}
+}
+
+// A handshake that was late for the server's sake has time to go on, a few times.
+func TestAGuestsDeadlineIsMoved(t *testing.T) {
+	x, client := guestPair(t)
+	for i := range mostMoved + 1 {
+		if _, err := client.Write([]byte("G")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it came", func() bool { return brings(x.Conn, x.read.Load()/2) })
+		_ = x.SetDeadline(time.Now().Add(-time.Second))
+		var b [5]byte
+		if n, err := x.Read(b[:]); n != 1 || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		_, err := x.Conn.Write([]byte("H"))
+		if moved := err == nil; moved != (i < mostMoved) {
+			t.Errorf("late for the %d. time: the deadline was moved: %v", i+1, moved)
+		}
+	}
+}
+
+// A guest's time begins with the server's step, a few times: what it causes to be written
+// itself must not hold its place.
+func TestAGuestsTimeBeginsWithTheServersStep(t *testing.T) {
+	x, _ := guestPair(t)
+	x.by, x.placed = newEntrance(nil, newGate(1, slog.New(slog.DiscardHandler))), true
+	for i := range mostSteps + 1 {
+		long := time.Now().Add(-time.Hour)
+		x.since = long
+		if _, err := x.Write([]byte("H")); err != nil {
+			t.Fatal(err)
+		}
+		if anew := x.since != long; anew != (i < mostSteps) {
+			t.Errorf("write %d: its time began anew: %v", i+1, anew)
 		}
 	}
 }
