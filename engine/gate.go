@@ -141,6 +141,7 @@ func (g *gate) drop(x *guest) {
 
 // arrive takes a connection that was just accepted.
 func (g *gate) arrive(e *entrance, c net.Conn) {
+	inline(c)
 	name := sourceName(c.RemoteAddr())
 	g.change(func() []*guest {
 		x := &guest{Conn: c, by: e}

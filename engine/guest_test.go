@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // guestPair is a guest with a place, and its client.
@@ -34,6 +36,7 @@ func guestPair(t *testing.T) (*guest, net.Conn) {
 		_ = client.Close()
 		_ = ours.Close()
 	})
+	inline(ours)
 	x := &guest{Conn: ours, from: &source{}}
 	x.enter(&x.from.silent)
 	return x, client
@@ -66,6 +69,18 @@ func TestWhichSideOfAGuestIsWaitedFor(t *testing.T) {
 	want(true, "Read has returned")
 	x.read.Add(1)
 	want(false, "the rest is awaited")
+	withDescriptor(client, func(fd int) {
+		err := unix.Send(fd, []byte("!"), unix.MSG_OOB)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "it came", func() bool { return brings(x.Conn, x.read.Load()/2) })
+	if n := readNow(x.Conn, make([]byte, 1)); n != 1 {
+		t.Fatalf("%d bytes were read, wanted the urgent one", n)
+	}
+	x.read.Add(2)
+	want(false, "an urgent byte was read")
 	x.read.Add(^uint64(0))
 
 	x.enter(&x.from.asking)

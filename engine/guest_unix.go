@@ -33,6 +33,11 @@ func writeNow(c net.Conn, b []byte) (n int) {
 	return n
 }
 
+// inline has urgent bytes read like others: else one of them would look unread for ever.
+func inline(c net.Conn) {
+	withDescriptor(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
+}
+
 // takes reports whether a client's socket has room for more. Any goroutine.
 func takes(c net.Conn) bool { return polled(c, unix.POLLOUT) }
 

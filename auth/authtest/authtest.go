@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	patience     = 10 * time.Second // how long a Want method waits before it fails the test
+	patience     = time.Minute // how long a Want method waits before it fails the test
 	writeTimeout = 5 * time.Second
 	heartbeat    = 20 * time.Second
 	controlPath  = "/ws/control/wss"
