@@ -30,8 +30,10 @@ type guest struct {
 	writing atomic.Int32  // calls of Write under way
 
 	// Owned by net/http's goroutine until there was a request, then static.
-	heard bool // there was a request
-	moved int  // how often the deadline was moved
+	heard bool      // there was a request
+	until time.Time // the deadline for reading; zero: none
+	came  time.Time // when the last bytes were read
+	moved int       // how often the deadline was moved
 
 	saved int // owned by who reads: how many bytes were read after a deadline
 	steps int // owned by who writes: how many writes began its time anew
@@ -50,6 +52,10 @@ const (
 	// mostMoved is how often a server that is late gives a handshake guestGrace to go on: a
 	// client that sends all the time can have it look late.
 	mostMoved = 10
+
+	// lateAfter is how long the server may take for its step in a handshake that the
+	// client's time is not touched.
+	lateAfter = 100 * time.Millisecond
 )
 
 // Read reads what came in time, also if the server comes to it only when the time is over:
@@ -65,6 +71,9 @@ func (g *guest) Read(b []byte) (int, error) {
 		}
 	}
 	g.read.Add(uint64(2*n) - 1)
+	if !g.heard {
+		g.came = time.Now()
+	}
 	return n, err
 }
 
@@ -78,23 +87,36 @@ func (g *guest) Write(b []byte) (int, error) {
 		g.steps++
 		defer g.by.gate.stepped(g)
 	}
+	if !g.heard && time.Since(g.came) > lateAfter {
+		g.move()
+	}
 	n, err := g.Conn.Write(b)
 	if n < len(b) && errors.Is(err, os.ErrDeadlineExceeded) {
 		if n += writeNow(g.Conn, b[n:]); n == len(b) {
 			err = nil
-			g.move()
 		}
 	}
 	return n, err
 }
 
-// move gives a handshake that the server was late for some time to go on. After that,
-// deadlines are net/http's alone.
+// move gives a handshake that the server was late for some time to go on, if it has less.
+// After that, deadlines are net/http's alone.
 func (g *guest) move() {
-	if !g.heard && g.moved < mostMoved {
-		g.moved++
-		_ = g.Conn.SetDeadline(time.Now().Add(guestGrace))
+	until := time.Now().Add(guestGrace)
+	if g.heard || g.moved == mostMoved || g.until.IsZero() || g.until.After(until) {
+		return
 	}
+	g.moved++
+	g.until = until
+	_ = g.Conn.SetDeadline(until)
+}
+
+// SetReadDeadline is net/http's, which knows how long a handshake may take.
+func (g *guest) SetReadDeadline(t time.Time) error {
+	if !g.heard {
+		g.until = t
+	}
+	return g.Conn.SetReadDeadline(t)
 }
 
 // SetWriteDeadline sets one also where net/http takes it away, while it awaits a request:

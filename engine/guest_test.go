@@ -154,7 +154,8 @@ func TestAGuestsDeadlineIsMoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "it came", func() bool { return brings(x.Conn, x.read.Load()/2) })
-		_ = x.SetDeadline(time.Now().Add(-time.Second))
+		_ = x.SetReadDeadline(time.Now().Add(-time.Second))
+		_ = x.SetWriteDeadline(time.Now().Add(-time.Second))
 		var b [5]byte
 		if n, err := x.Read(b[:]); n != 1 || err != nil {
 			t.Fatalf("%d bytes, %v", n, err)
@@ -162,6 +163,31 @@ func TestAGuestsDeadlineIsMoved(t *testing.T) {
 		_, err := x.Conn.Write([]byte("H"))
 		if moved := err == nil; moved != (i < mostMoved) {
 			t.Errorf("late for the %d. time: the deadline was moved: %v", i+1, moved)
+		}
+	}
+}
+
+// So has one whose answer took the server long; what is left of a longer time stays.
+func TestAGuestsDeadlineIsMovedForALateStep(t *testing.T) {
+	for _, c := range []struct {
+		took, left time.Duration
+		moved      bool
+	}{
+		{0, -time.Second, false},
+		{time.Minute, -time.Second, true},
+		{time.Minute, time.Second, true},
+		{time.Minute, time.Minute, false},
+	} {
+		x, _ := guestPair(t)
+		x.came = time.Now().Add(-c.took)
+		before := time.Now()
+		until := before.Add(c.left)
+		_ = x.SetReadDeadline(until)
+		if _, err := x.Write([]byte("H")); err != nil {
+			t.Fatal(err)
+		}
+		if moved := x.until != until; moved != c.moved || moved && x.until.Sub(before) < guestGrace {
+			t.Errorf("%+v: the deadline was moved: %v, to %v", c, moved, x.until)
 		}
 	}
 }
