@@ -103,8 +103,9 @@ func TestCloseWhileTheLinkComesUp(t *testing.T) {
 
 // A coordinator that takes nothing any more costs Close no more than its context.
 func TestCloseIsBounded(t *testing.T) {
-	server := neverRead(t)
-	c, book := start(t, server.url, quick())
+	server, lim := neverRead(t), quick()
+	lim.write, lim.silence = time.Hour, time.Hour // the link is not given up before
+	c, book := start(t, server.url, lim)
 	book.want(t, logUp, 1)
 	server.fill(c)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
