@@ -43,7 +43,7 @@ func (c *Cursor) settle() uint32 {
 		// The count is final once there is a successor, but may have grown
 		// between the two loads.
 		if n = c.seg.count.Load(); c.idx == n {
-			c.seg, c.idx, c.off = next, 0, 0
+			c.seg, c.idx, c.off = next, c.seg.enter, c.seg.enterOff // 0, but at the end of a detour
 			n = next.count.Load()
 		}
 	}
@@ -67,7 +67,7 @@ func (c *Cursor) Detach(r *Ring) {
 	if c.seg.detached != nil {
 		return // it is
 	}
-	s := &segment{seq: c.seg.seq, base: c.seg.base}
+	s := &segment{seq: c.seg.seq + c.Jump(), base: c.seg.base}
 	s.dropped.Store(true)
 	s.count.Store(c.idx)
 	if c.MidPacket() {
@@ -162,7 +162,9 @@ func (c *Cursor) TakeRest(limit int) []byte {
 
 // Position returns how many bytes of packets stand before the cursor in the stream,
 // also the part that was taken of a packet; false as long as nothing is known of it:
-// it was made at the head, and no packet has come since.
+// it was made at the head, and no packet has come since. In a detour it is counted back
+// from where that enters the ring: by the bytes that come before. It may pass zero so;
+// only differences mean something.
 func (c *Cursor) Position() (uint64, bool) {
 	if c.settle(); c.off == unknownOff {
 		return 0, false
@@ -172,7 +174,7 @@ func (c *Cursor) Position() (uint64, bool) {
 
 // Lag returns how many packets there are from the cursor to the head, the one it is in
 // among them, and how many bytes it has not taken of them; of a cursor that is detached
-// too. The ring's bytes are looked at, so the reader's owner keeps Config.Lowest at or
+// too. In a detour they are those that it will get. The ring's bytes are looked at, so the reader's owner keeps Config.Lowest at or
 // below Seq, as for Take.
 func (c *Cursor) Lag(r *Ring) (packets, bytes uint64) {
 	head := r.head.Load()
@@ -187,7 +189,7 @@ func (c *Cursor) Lag(r *Ring) (packets, bytes uint64) {
 	// is wanted its slab is not used again, also when it is dropped meanwhile.
 	s := r.last.Load()
 	n := s.count.Load()
-	return s.seq + uint64(n) - c.Seq(), s.base + uint64(s.start(n)) - at
+	return s.seq + uint64(n) - c.Seq() - c.Jump(), s.base + uint64(s.start(n)) - at
 }
 
 // Arrived returns when the next packet came, in milliseconds since the ring's

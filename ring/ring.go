@@ -137,6 +137,12 @@ func (r *Ring) trimCache() {
 	for r.cacheBytes > limit {
 		r.dropFromCache()
 	}
+	r.storeTail()
+}
+
+// storeTail has joiners start at the cache's tail, and drops the segments that nobody
+// needs any more.
+func (r *Ring) storeTail() {
 	r.tail.Store(r.cacheSeg.seq + uint64(r.cacheIdx))
 	if r.first.Load() != r.cacheSeg {
 		r.dropUnwanted()
@@ -152,14 +158,31 @@ func (r *Ring) dropFromCache() {
 }
 
 // dropSegmentFromCache moves the cache's tail to the next segment.
-func (r *Ring) dropSegmentFromCache() {
-	s := r.cacheSeg
-	n := s.count.Load()
-	if r.cacheIdx < n {
-		r.cacheBytes -= int64(s.end(n-1)-s.start(r.cacheIdx)) + int64(n-r.cacheIdx)*Overhead
+func (r *Ring) dropSegmentFromCache() { r.dropTo(r.cacheSeg.count.Load()) }
+
+// dropTo moves the cache's tail to packet i of the segment that it is in, or behind
+// the last one of that.
+func (r *Ring) dropTo(i uint32) {
+	if s := r.cacheSeg; r.cacheIdx < i {
+		r.cacheBytes -= int64(s.end(i-1)-s.start(r.cacheIdx)) + int64(i-r.cacheIdx)*Overhead
+		r.cacheIdx = i
 	}
-	r.cacheIdx = n
 	r.settleTail()
+}
+
+// KeepFrom moves the cache's tail up to seq, at most to the head, if it lies below;
+// it never moves back. What only the cache wanted leaves the ring at once. Called by
+// the writer or under the lock that excludes it.
+func (r *Ring) KeepFrom(seq uint64) {
+	seq = min(seq, r.head.Load())
+	if seq <= r.tail.Load() {
+		return
+	}
+	for next := r.cacheSeg.next.Load(); next != nil && next.seq <= seq; next = r.cacheSeg.next.Load() {
+		r.dropSegmentFromCache()
+	}
+	r.dropTo(uint32(seq - r.cacheSeg.seq))
+	r.storeTail()
 }
 
 // settleTail moves the cache's tail from the end of a segment to the start of
@@ -359,53 +382,4 @@ func (r *Ring) Newest() []byte {
 	}
 	from, to := s.start(n-1), s.end(n-1)
 	return s.buf[from:to:to]
-}
-
-// joinPoint returns the sequence at which a joiner starts.
-func (r *Ring) joinPoint() uint64 {
-	if r.cacheOff.Load() {
-		return r.head.Load()
-	}
-	return r.tail.Load()
-}
-
-// Join returns a cursor at the first packet of the cache, or at the head if there
-// is none. pin is called with the sequence before the cursor exists; from then on
-// Lowest must not return more than that until the cursor has passed it. It may
-// be called more than once, with rising sequences; the last one counts. Any
-// goroutine.
-//
-// Why nothing is dropped in between: the writer stores the tail, then asks
-// Lowest; Join pins, then loads the tail again. If the tail has not moved, the
-// pin came before the writer's next question. If it has, Join tries again.
-func (r *Ring) Join(pin func(seq uint64)) Cursor {
-	for {
-		seq := r.joinPoint()
-		pin(seq)
-		if r.joinPoint() != seq {
-			continue
-		}
-		if c, ok := r.find(seq); ok {
-			return c
-		}
-	}
-}
-
-// find returns a cursor at seq, which lies between the retained tail and the
-// head; false if the retained tail has passed it meanwhile.
-func (r *Ring) find(seq uint64) (Cursor, bool) {
-	s := r.last.Load()
-	if seq < s.seq {
-		s = r.first.Load()
-	}
-	if seq < s.seq {
-		return Cursor{}, false
-	}
-	for next := s.next.Load(); next != nil && next.seq <= seq; next = s.next.Load() {
-		s = next
-	}
-	i := uint32(seq - s.seq)
-	// Where packet i begins stands in the entry before its own. A segment without
-	// packet i holds nothing that is pinned, and its slab may be used again now.
-	return Cursor{seg: s, idx: i, off: unknownOff}, true
 }

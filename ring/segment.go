@@ -30,10 +30,20 @@ type segment struct {
 	// Atomic, set once, by the first cursor that is detached: what detached is in
 	// the copies.
 	copies atomic.Pointer[atomic.Int32]
+
+	// Owned by the cursor's owner, in a private segment (see detour.go), where next is
+	// stored again with enter, and dropped by nobody else; zero in the ring's own.
+	of       *segment // whose slab buf is
+	enter    uint32   // the packet of next at which the cursor goes on
+	enterOff uint32   // where that begins
 }
 
-// holders returns the count of the copies of the segment that detached cursors have.
+// holders returns the count of the copies of the segment, or of the one whose slab it
+// shows, that detached cursors have.
 func (s *segment) holders() *atomic.Int32 {
+	if s.of != nil {
+		s = s.of
+	}
 	s.copies.CompareAndSwap(nil, new(atomic.Int32))
 	return s.copies.Load()
 }

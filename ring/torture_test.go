@@ -25,6 +25,12 @@ import (
 //	an overrun is never noticed                         TestTorture (little lag), at its end
 //	a cursor looks once at the count of its segment     TestReadersThatCrossSegmentsMissNothing, 4 s at most, -race
 //	a joiner at the head looks into the slab            TestJoinersAtTheHeadLeaveTheSlabAlone, 3 s at most, -race
+//	At and JoinAt pin what they have found              TestTorture, 0.1 s; TestAtLooksAgainAfterThePin, at once
+//	they do not look again after the pin                TestAtLooksAgainAfterThePin, at once
+//	the packets before a jump are not protected         TestTorture, 0.1 s; TestSkip, at once
+//	a window shows a packet too many                    TestTorture, 0.1 s; TestSkip, at once
+//	a detour ends a packet too late                     TestTorture, 0.1 s; TestLeadComesBeforeThePackets, at once
+//	an overrun in a detour is never noticed             TestTorture (little lag), at its end; TestOverrunInALead, at once
 //
 // Not caught: the head raised before the count and after the entry, a window of
 // nanoseconds between two stores.
@@ -43,6 +49,10 @@ func describe(b []byte, seq uint64) {
 type stream struct {
 	next uint64 // sequence of the next packet, or of the one in part
 	part []byte // what there is of it, copied
+
+	// A detour: where it jumps, the first packet of the lead, and the first of the ring
+	// after it.
+	from, lead, to uint64
 }
 
 func (s *stream) check(b []byte) error {
@@ -50,8 +60,8 @@ func (s *stream) check(b []byte) error {
 	p := s.part
 	for len(p) >= tortureHead {
 		seq, n := binary.LittleEndian.Uint64(p), int(binary.LittleEndian.Uint32(p[8:]))
-		if seq != s.next {
-			return fmt.Errorf("packet %d where %d was due", seq, s.next)
+		if want := s.due(); seq != want {
+			return fmt.Errorf("packet %d where %d was due (a lead's are above %d)", seq, want, uint64(ofLead))
 		}
 		if n > len(p) {
 			break
@@ -59,7 +69,7 @@ func (s *stream) check(b []byte) error {
 		if crc32.ChecksumIEEE(p[tortureHead:n]) != binary.LittleEndian.Uint32(p[12:]) {
 			return fmt.Errorf("packet %d has a wrong checksum", seq)
 		}
-		s.next++
+		s.advance()
 		p = p[n:]
 	}
 	s.part = append(s.part[:0], p...)
@@ -85,6 +95,7 @@ type torture struct {
 	readers  sync.WaitGroup
 
 	joins, overrun, finished atomic.Int64
+	skips, leads, lost       atomic.Int64 // lost: overruns in a detour
 	held                     atomic.Int64 // bytes, by the ring's account
 	slabs, different, asked  int          // the writer's
 }
@@ -149,24 +160,27 @@ func (x *torture) read(p *place, rnd *rand.Rand, manner func(taken int) (pause t
 
 // once is one reader's life from join to overrun, leaving, or the end.
 func (x *torture) once(p *place, rnd *rand.Rand, manner func(int) (time.Duration, bool)) (ended bool) {
-	p.mu.Lock()
-	c := x.ring.Join(func(seq uint64) {
-		if rnd.IntN(2) == 0 {
-			time.Sleep(time.Duration(rnd.IntN(200)) * time.Microsecond) // the tail may move now
-		}
-		p.low.Store(seq)
-	})
-	p.mu.Unlock()
 	defer p.low.Store(math.MaxUint64)
+	c, s := x.join(p, rnd)
 	if c.Seq() != p.low.Load() {
 		x.t.Errorf("a cursor at %d, pinned at %d", c.Seq(), p.low.Load())
+		x.stop.Store(true)
 		return true
 	}
-	s := &stream{next: c.Seq()}
 	for taken := 0; ; {
 		over := x.ring.Ended()
+		detour := c.Detour()
+		if detour && x.overruns && rnd.IntN(8) == 0 {
+			x.waitForLap(&c)
+		}
 		if c.Overrun() {
+			if detour {
+				x.lost.Add(1)
+			}
 			return x.overrunAt(&c, s)
+		}
+		if rnd.IntN(4) == 0 {
+			x.skip(&c, s, rnd)
 		}
 		limit := 64 << 10
 		if rnd.IntN(8) == 0 {
@@ -228,7 +242,8 @@ func (x *torture) overrunAt(c *Cursor, s *stream) (ended bool) {
 
 // enough says whether what a torture is for has happened.
 func (x *torture) enough() bool {
-	return x.joins.Load() >= 20 && (!x.overruns || x.overrun.Load() > 0)
+	return x.joins.Load() >= 20 && x.skips.Load() >= 5 && x.leads.Load() >= 5 &&
+		(!x.overruns || x.overrun.Load() > 0 && x.lost.Load() > 0)
 }
 
 // run has one writer and many readers work for a while.
@@ -274,8 +289,8 @@ func (x *torture) run(cfg Config, d time.Duration) {
 	if n := x.held.Load(); n != 0 {
 		x.t.Errorf("%d bytes are left in the account", n)
 	}
-	x.t.Logf("%d packets in %d slabs (%d different), %d joins, %d overruns",
-		x.ring.Head(), x.slabs, x.different, x.joins.Load(), x.overrun.Load())
+	x.t.Logf("%d packets in %d slabs (%d different), %d joins, %d with a lead, %d skips, %d overruns, %d in a detour",
+		x.ring.Head(), x.slabs, x.different, x.joins.Load(), x.leads.Load(), x.skips.Load(), x.overrun.Load(), x.lost.Load())
 }
 
 // A writer at full speed and readers of every temper: nobody ever sees a byte that
@@ -302,7 +317,8 @@ func TestTorture(t *testing.T) {
 				x := &torture{t: t, overruns: c.overruns, clear: c.clear}
 				x.run(c.cfg, d)
 				if !x.enough() {
-					t.Errorf("only %d joins and %d overruns", x.joins.Load(), x.overrun.Load())
+					t.Errorf("only %d joins, %d with a lead, %d skips, %d overruns, %d in a detour",
+						x.joins.Load(), x.leads.Load(), x.skips.Load(), x.overrun.Load(), x.lost.Load())
 				}
 				if !c.overruns && x.slabs > 50 && x.different > x.slabs*3/4 {
 					t.Errorf("%d of %d slabs were new ones: nothing was used again", x.different, x.slabs)

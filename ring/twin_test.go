@@ -42,8 +42,13 @@ func (w *twin) joinPoint() int {
 	return w.tail
 }
 
-// at returns a packet's bytes that have to come at seq.
-func (w *twin) at(seq int) []byte { return w.packets[seq] }
+// keepFrom has joiners start at seq or later.
+func (w *twin) keepFrom(seq int) {
+	for w.tail < min(seq, len(w.packets)) {
+		w.counted -= int64(len(w.packets[w.tail])) + Overhead
+		w.tail++
+	}
+}
 
 // noise is what packets are cut from.
 var noise = func() []byte {
@@ -63,7 +68,52 @@ type twinReader struct {
 	want     []byte
 	low      uint64
 	detached bool
+	detour   twinDetour
 }
+
+// twinDetour is what a reader gets instead of the packets in between: up to packet from
+// it reads on, from packet to on it gets the stream's again, and the lead's before.
+type twinDetour struct {
+	from, to int
+	lead     twinLead
+}
+
+// twinLead is a lead, and what is in it.
+type twinLead struct {
+	*Lead
+	packets [][]byte
+	arrived uint32
+}
+
+// first is the sequence of the first packet after the jump.
+func (d *twinDetour) first() int { return d.to - len(d.lead.packets) }
+
+// packet returns the bytes that have to come at the reader's seq, and when they came.
+func (r *twinReader) packet(w *twin, seq int) ([]byte, uint32) {
+	if d := &r.detour; seq >= d.first() && seq < d.to {
+		return d.lead.packets[seq-d.first()], d.lead.arrived
+	}
+	return w.packets[seq], arrival(seq)
+}
+
+// after returns the sequence that comes after seq for the reader.
+func (r *twinReader) after(seq int) int {
+	if seq++; seq == r.detour.from {
+		return r.detour.first()
+	}
+	return seq
+}
+
+// jump returns how many sequences the reader has not jumped over yet.
+func (r *twinReader) jump() int {
+	if r.seq < r.detour.from {
+		return r.detour.first() - r.detour.from
+	}
+	return 0
+}
+
+// seen is the sequence that the cursor is at, after the jump if that is still to come.
+func (r *twinReader) seen() int { return int(r.cur.Seq() + r.cur.Jump()) }
 
 // draws turns bytes into decisions; when they are used up it goes on with 200, which
 // stands for nothing rare.
@@ -118,7 +168,8 @@ type twinTest struct {
 	readers []*twinReader
 	ended   bool
 	shrunk  bool
-	account int64 // what the ring says it holds
+	lead    twinLead // the last one, of no packets at first
+	account int64    // what the ring says it holds
 	fill    int
 }
 
@@ -167,8 +218,7 @@ func (x *twinTest) publish() {
 }
 
 func (x *twinTest) join() {
-	r := &twinReader{low: math.MaxUint64}
-	x.readers = append(x.readers, r)
+	r := x.newReader()
 	r.cur = x.ring.Join(func(seq uint64) { r.low = seq })
 	if r.cur.Seq() != r.low {
 		x.t.Fatalf("joined at %d, but pinned %d", r.cur.Seq(), r.low)
@@ -185,6 +235,76 @@ func (x *twinTest) join() {
 	} else if r.seq != want {
 		x.t.Fatalf("joined at %d, wanted %d", r.seq, want)
 	}
+}
+
+func (x *twinTest) newReader() *twinReader {
+	r := &twinReader{low: math.MaxUint64}
+	x.readers = append(x.readers, r)
+	return r
+}
+
+// joinAt joins at any packet, with a lead or without.
+func (x *twinTest) joinAt() {
+	tail, head := int(x.ring.tail.Load()), len(x.twin.packets)
+	seq := max(0, tail-2+x.d.byte()%(head-tail+4))
+	r := x.newReader()
+	lead := x.drawLead()
+	var ok bool
+	if lead.packets == nil {
+		r.cur, ok = x.ring.At(uint64(seq), func(seq uint64) { r.low = seq })
+	} else {
+		r.cur, ok = x.ring.JoinAt(uint64(seq), lead.Lead, func(seq uint64) { r.low = seq })
+	}
+	if want := seq >= tail && seq <= head && len(lead.packets) <= seq; ok != want || ok != r.cur.Valid() {
+		x.t.Fatalf("a cursor at %d of %d to %d with a lead of %d: %v", seq, tail, head, len(lead.packets), ok)
+	}
+	if !ok {
+		x.forget()
+		return
+	}
+	r.detour = twinDetour{to: seq, lead: lead}
+	if r.seq = r.detour.first(); r.cur.Seq() != r.low || r.seq != int(r.low) || r.cur.MidPacket() {
+		x.t.Fatalf("joined at %d, pinned %d, wanted %d", r.cur.Seq(), r.low, r.seq)
+	}
+	x.place(r)
+}
+
+// drawLead draws the last lead, a new one, or one without packets.
+func (x *twinTest) drawLead() twinLead {
+	switch n := x.d.byte(); {
+	case n < 64:
+		return twinLead{}
+	case n < 200:
+		l := twinLead{arrived: uint32(n)}
+		for range n % 4 {
+			x.fill = (x.fill + 7919) % 100_000
+			l.packets = append(l.packets, noise[x.fill:x.fill+x.d.size()])
+		}
+		l.Lead = NewLead(l.arrived, l.packets...)
+		x.lead = l
+	}
+	return x.lead
+}
+
+// skip has a reader jump, or asks for what cannot be.
+func (x *twinTest) skip(r *twinReader) {
+	head := len(x.twin.packets)
+	from := r.seq + x.d.byte()%8
+	to := from + x.d.byte()%(max(0, head-from)+2)
+	lead := x.drawLead()
+	possible := from <= to && to <= head && len(lead.packets) <= to-from && !(from == r.seq && r.off > 0) &&
+		!r.cur.Detour() && !r.detached
+	gone := possible && (uint64(to) < x.ring.first.Load().seq || from > r.seq && r.cur.Overrun())
+	if ok := r.cur.Skip(x.ring, uint64(from), lead.Lead, uint64(to)); ok != (possible && !gone) {
+		x.t.Fatalf("at packet %d byte %d of %d Skip(%d, lead of %d, %d) is %v: possible %v, gone %v",
+			r.seq, r.off, head, from, len(lead.packets), to, ok, possible, gone)
+	} else if ok {
+		r.detour = twinDetour{from, to, lead}
+		if r.seq == from {
+			r.seq = r.detour.first()
+		}
+	}
+	x.place(r)
 }
 
 // bounded reports whether the slabs' limit may have dropped something.
@@ -207,7 +327,12 @@ func (x *twinTest) shrink() {
 func (x *twinTest) leave() {
 	last := len(x.readers) - 1
 	x.readers[last].cur.Close(x.ring)
-	x.readers = append(x.readers[:0:0], x.readers[:last]...)
+	x.forget()
+}
+
+// forget takes the last reader away.
+func (x *twinTest) forget() {
+	x.readers = append(x.readers[:0:0], x.readers[:len(x.readers)-1]...)
 }
 
 // held adds up the slabs that the ring and detached readers hold, each once.
@@ -241,22 +366,30 @@ func (x *twinTest) release(r *twinReader) {
 // the reader there.
 func (x *twinTest) expect(r *twinReader, n int) []byte {
 	var out []byte
-	for n > 0 || r.off == 0 && r.seq < int(r.cur.Seq()) && len(x.twin.at(r.seq)) == 0 {
-		p := x.twin.at(r.seq)
+	for {
+		var p []byte
+		if r.seq < len(x.twin.packets) {
+			p, _ = r.packet(x.twin, r.seq)
+		}
+		if n == 0 && (r.off > 0 || r.seq+r.jump() >= r.seen() || len(p) > 0) {
+			return out
+		}
 		m := min(n, len(p)-r.off)
 		out = append(out, p[r.off:r.off+m]...)
 		r.off += m
 		n -= m
 		if r.off == len(p) {
-			r.seq, r.off = r.seq+1, 0
+			r.seq, r.off = r.after(r.seq), 0
 		}
 	}
-	return out
 }
 
 func (x *twinTest) take(r *twinReader, rest bool) {
 	limit := x.d.limit()
 	x.release(r)
+	if in := r.seq < r.detour.to && !r.detached; r.cur.Detour() != in {
+		x.t.Fatalf("Detour() is %v at packet %d byte %d", !in, r.seq, r.off)
+	}
 	overrun := r.cur.Overrun()
 	if overrun && !r.detached {
 		if !x.bounded() {
@@ -271,13 +404,15 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 	if got := r.cur.More(); got != avail {
 		x.t.Fatalf("More() is %v at packet %d byte %d of %d packets (detached %v)", got, r.seq, r.off, len(x.twin.packets), r.detached)
 	}
-	if at, ok := r.cur.Arrived(); ok != avail || ok && at != arrival(r.seq) {
-		x.t.Fatalf("Arrived() is %d, %v for packet %d", at, ok, r.seq)
-	}
 	x.place(r)
-	left := 0
+	left, came := 0, uint32(0)
 	if avail {
-		left = len(x.twin.at(r.seq)) - r.off
+		var p []byte
+		p, came = r.packet(x.twin, r.seq)
+		left = len(p) - r.off
+	}
+	if at, ok := r.cur.Arrived(); ok != avail || at != came {
+		x.t.Fatalf("Arrived() is %d, %v for packet %d", at, ok, r.seq)
 	}
 	var b []byte
 	if rest || r.detached {
@@ -296,7 +431,7 @@ func (x *twinTest) take(r *twinReader, rest bool) {
 	}
 	r.held, r.want = b, x.expect(r, len(b))
 	x.verify(r)
-	if int(r.cur.Seq()) != r.seq || avail && r.cur.MidPacket() != (r.off > 0) {
+	if r.seen() != r.seq+r.jump() || avail && r.cur.MidPacket() != (r.off > 0) {
 		x.t.Fatalf("the cursor is at packet %d (in it: %v), wanted %d byte %d", r.cur.Seq(), r.cur.MidPacket(), r.seq, r.off)
 	}
 	if avail && !rest && !r.detached {
@@ -311,16 +446,13 @@ func arrival(seq int) uint32 { return uint32(seq*3) - 100 }
 // place checks where a reader says that it is. One that joined at the head may not
 // know as long as no packet has come.
 func (x *twinTest) place(r *twinReader) {
-	before, after := r.off, -r.off
-	for i, p := range x.twin.packets {
-		if i < r.seq {
-			before += len(p)
-		} else {
-			after += len(p)
-		}
+	packets, after := 0, -r.off
+	for i := r.seq; i < len(x.twin.packets); i = r.after(i) {
+		p, _ := r.packet(x.twin, i)
+		packets, after = packets+1, after+len(p)
 	}
-	packets := len(x.twin.packets) - r.seq
-	if at, known := r.cur.Position(); known && at != uint64(before) || !known && packets > 0 {
+	before := x.twin.written - uint64(after) // of what it reads, if all the stream were that
+	if at, known := r.cur.Position(); known && at != before || !known && packets > 0 {
 		x.t.Fatalf("Position() is %d, %v at byte %d, %d packets before the head", at, known, before, packets)
 	}
 	if p, b := r.cur.Lag(x.ring); p != uint64(packets) || b != uint64(after) {
@@ -333,8 +465,11 @@ func (x *twinTest) fullyUsed(r *twinReader, limit, got, left int) {
 	if r.off > 0 && (got != limit || left <= limit) {
 		x.t.Fatalf("Take(%d) cut a packet after %d bytes of %d", limit, got, left)
 	}
-	if r.off == 0 && r.cur.idx < r.cur.seg.count.Load() && got+len(x.twin.at(r.seq)) <= limit {
-		x.t.Fatalf("Take(%d) returned %d bytes and left a packet of %d of the same segment", limit, got, len(x.twin.at(r.seq)))
+	if r.off > 0 || r.cur.idx == r.cur.seg.count.Load() {
+		return
+	}
+	if p, _ := r.packet(x.twin, r.seq); got+len(p) <= limit {
+		x.t.Fatalf("Take(%d) returned %d bytes and left a packet of %d of the same segment", limit, got, len(p))
 	}
 }
 
@@ -398,10 +533,18 @@ func (x *twinTest) step() {
 		if !x.ended {
 			x.publish()
 		}
-	case op < 100:
+	case op < 95:
 		if len(x.readers) < 6 {
 			x.join()
 		}
+	case op < 99:
+		if len(x.readers) < 6 {
+			x.joinAt()
+		}
+	case op < 100:
+		seq := int(x.ring.tail.Load()) + x.d.byte()%8
+		x.ring.KeepFrom(uint64(seq))
+		x.twin.keepFrom(seq)
 	case op < 104:
 		x.ring.ClearCache()
 		x.twin.off = true
@@ -414,6 +557,10 @@ func (x *twinTest) step() {
 		}
 	case op < 111:
 		x.shrink()
+	case op < 118:
+		if n := len(x.readers); n > 0 {
+			x.skip(x.readers[op%n])
+		}
 	case op < 130:
 		if n := len(x.readers); n > 0 {
 			x.release(x.readers[op%n])
