@@ -136,6 +136,16 @@ func (b *browserProcess) testModules(t *testing.T) {
 			const got = chase({ target: 1.5, far: 8, ...state });
 			return !near(got.rate, rate) || got.jump !== jump;
 		});`)
+	run("where a gap is", `
+		const { before, place, playable } = await import('/client/chase.js');
+		const pairs = [[2, 5], [8, 9], [12, 13]];
+		const ranges = { length: 3, start: (i) => pairs[i][0], end: (i) => pairs[i][1] };
+		return [
+			[playable(ranges, 0), 5], [playable(ranges, 4), 3], [playable(ranges, 6), 2], [playable(ranges, 13), 0], [playable({ length: 0 }, 0), 0],
+			[before(ranges, 0.5), 12.5], [before(ranges, 1.5), 8.5], [before(ranges, 4), 3], [before(ranges, 9), 2], [before({ length: 0 }, 1), 0],
+			[place(ranges, 1, 0.5), { inside: false, left: 0, next: 2 }], [place(ranges, 3, 0.5), { inside: true, left: 1.5, next: 8 }],
+			[place(ranges, 4.5, 0.5), { inside: false, left: 0, next: 8 }], [place(ranges, 12, 0.5), { inside: true, left: 0.5 }], [place(ranges, 12.5, 0.5), { inside: false, left: 0 }],
+		].filter(([got, want]) => JSON.stringify(got) !== JSON.stringify(want));`)
 	for name, encode := range map[string][]string{"webm": webmArgs, "mp4": mp4Args} {
 		stream := base64.StdEncoding.EncodeToString(encodeSeconds(t, 1, encode...))
 		run("where a stream of "+name+" begins anew", `

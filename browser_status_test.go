@@ -25,6 +25,19 @@ func TestBrowserStatus(t *testing.T) {
 	t.Run("sessions are shown and ended", func(t *testing.T) { b.testStatus(t, s) })
 }
 
+// withMedia adds to the server's answers what it can tell of a known container. The
+// packets of this test are no media.
+const withMedia = `
+	const ask = fetch;
+	globalThis.fetch = async (path, options) => {
+		const answer = await ask(path, options);
+		if (!answer.ok || options.method !== 'GET') return answer;
+		const told = await answer.json();
+		for (const channel of told.channels ?? []) if (channel.live) Object.assign(channel, { container: 'webm', codecs: ['vp9', 'opus'], width: 1280, height: 720, key_frame_seconds: 2 });
+		for (const session of told.sessions ?? []) if (session.kind === 'receive') session.skips = 3;
+		return new Response(JSON.stringify(told), answer);
+	};`
+
 func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	patience := wstest.Patience(mediaPatience)
 	publisher := s.publish("cam", "key", patience)
@@ -34,9 +47,10 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	ended := make(chan string, 1)
 	go func() { ended <- endOf(reader) }()
 	sendAll(publisher, packets(4)...)
-	w := b.open(t, "http://"+s.admin+"/#view=status")
+	w := b.open(t, "http://"+s.admin+"/#view=status", withMedia)
 	w.wait("the server", `status.dataset.state === 'live' && text('status-ready') === 'Yes' && number('status-publishers') === 1 && number('status-receivers') === 3 && number('status-waiting') === 1`)
 	w.wait("the channels", `cell('status-channels', 'cam', 'live') === 'live' && cell('status-channels', 'cam', 'receivers') === '2' && cell('status-channels', 'later', 'live') === 'waits'`)
+	w.wait("the media of those that have some", `cell('status-channels', 'cam', 'type') === 'WebM · vp9, opus · 1280×720 · key frame every 2.0 s' && cell('status-channels', 'later', 'type') === '–'`)
 	for range 12 {
 		publisher.Send(wstest.Binary, payload(1<<20, 7))
 	}
@@ -44,6 +58,7 @@ func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	w.wait("the plots in words", `['received', 'sent', 'receivers', 'lag'].every((name) => document.getElementById('status-plot-' + name).getAttribute('aria-label').includes('seconds: now '))`)
 	w.hit("the channel's name", "#status-channels tr[data-key=cam] .link")
 	w.wait("the channel's sessions", `document.querySelectorAll('#status-sessions tbody tr').length === 3`)
+	w.wait("the skips of its receivers", `document.querySelectorAll('#status-sessions td[data-name=lag_seconds]').values().some((cell) => cell.textContent.endsWith(' s · 3 skips'))`)
 	w.pictures("status")
 
 	// There are no streams at this address: none is watched or published there by mistake.

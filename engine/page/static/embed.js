@@ -1,6 +1,6 @@
 // The embedded view: one channel on the whole page, for an <iframe> of any site. What to
 // play stands in the fragment: #channel=…&key=… and, if wanted, host, scheme, latency
-// (low, normal, smooth, all), reconnect=no. The page around it is told each state as a
+// (low, normal, smooth, all), start (full, keyframe, live), reconnect=no. The page around it is told each state as a
 // message {source: "ws-stream-server", state, words}.
 
 import { pageScheme } from "./connection.js";
@@ -39,6 +39,7 @@ function start() {
     return;
   }
   player.setLatency(params.get("latency") ?? "normal");
+  player.setStart(params.get("start") ?? "");
   player.setReconnect(params.get("reconnect") !== "no");
   player.start(streamURL(address));
 }

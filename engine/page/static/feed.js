@@ -1,6 +1,6 @@
 // From the bytes of one stream to pictures: Media Source Extensions.
 
-import { chase } from "./chase.js";
+import { before, chase, place, playable } from "./chase.js";
 import { sniff } from "./media.js";
 
 const HEAD_BYTES = 1 << 20; // by then the codecs must be known
@@ -8,6 +8,10 @@ const APPEND_BYTES = 512 << 10; // small pieces are appended together up to this
 const KEEP_SECONDS = 30; // what stays behind the playhead
 const TRIM_STEP_SECONDS = 10; // and how much more than that is trimmed at once
 const TICK_MS = 250;
+const SOON_MS = 10;
+const GAP_SLACK = 0.1; // seconds before a gap that are given up: no clock stops exactly there
+const DRY_SLACK = 0.5; // the same when the browser says that it has nothing to play
+const GAP_STEP = 0.01; // seconds behind a gap's end, for what browsers round
 const SILENCE_SECONDS = 10; // without new pictures the live edge is thought to run on so long
 
 // Safari on iPhones has the managed kind only.
@@ -42,6 +46,7 @@ export class Feed extends EventTarget {
   #edgeAt = 0; // when the newest picture came, in ms
   #lastEdge = 0;
   #timer;
+  #gapTimer = 0; // when the playhead will have come to a gap
   #onVideoError = () => this.#fail({ problem: `The browser cannot play this stream: ${this.#video.error?.message || "no reason given"}.` });
 
   /** It does not begin to play by itself. */
@@ -96,26 +101,29 @@ export class Feed extends EventTarget {
 
   /** Goes to the live edge. */
   toLive() {
-    if (this.#buffer) this.#jump(this.#edge() - (this.latency.target || 0.5));
+    if (this.#buffer) this.#jump(before(this.#video.buffered, this.latency.target || 0.5));
+  }
+
+  /** The browser has nothing to play. True when that was a gap, which is behind the playhead now. */
+  leaveGap() {
+    return !this.#dead && this.#started && this.#follow();
   }
 
   /**
-   * What is there now: ahead, seconds until the playhead meets the end of the buffer;
-   * behind, seconds from the playhead to where live is by now; held, seconds in the
-   * browser's buffer; queued, bytes that wait for it; pictures and dropped ones since the
+   * What is there now: ahead, seconds that can be played, without gaps; behind, seconds
+   * from the playhead to where live is by now; held, seconds in the browser's buffer,
+   * without gaps; queued, bytes that wait for it; pictures and dropped ones since the
    * beginning; the size of the picture; rate, the speed.
    */
   get stats() {
     const video = this.#video;
     const ranges = video.buffered;
-    const edge = this.#edge();
     const quality = video.getVideoPlaybackQuality?.();
-    const ahead = Math.max(0, edge - video.currentTime);
     const sinceEdge = this.#edgeAt && !this.#ending ? (performance.now() - this.#edgeAt) / 1000 : 0;
     return {
-      ahead,
-      behind: ranges.length ? ahead + Math.min(sinceEdge, SILENCE_SECONDS) : 0,
-      held: ranges.length ? edge - ranges.start(0) : 0,
+      ahead: playable(ranges, video.currentTime),
+      behind: ranges.length ? Math.max(0, this.#edge() - video.currentTime) + Math.min(sinceEdge, SILENCE_SECONDS) : 0,
+      held: playable(ranges, 0),
       queued: this.#queued + this.#headLength,
       pictures: quality?.totalVideoFrames ?? 0,
       dropped: quality?.droppedVideoFrames ?? 0,
@@ -254,7 +262,7 @@ export class Feed extends EventTarget {
   #makeRoom() {
     if (this.#trim(5, 1)) return;
     if (this.latency.far > 0) {
-      this.#jump(this.#edge() - 1);
+      this.#jump(before(this.#video.buffered, 1));
       if (this.#trim(1, 0)) return;
     }
     this.#full = true; // the next tick tries again
@@ -281,48 +289,57 @@ export class Feed extends EventTarget {
     this.#edgeAt = performance.now();
   }
 
-  // Starts at the first position there is, hops over gaps, and keeps near the live
-  // edge. Somebody who paused is left alone.
+  // Starts at the first position there is, goes over gaps, and keeps near the live
+  // edge. Somebody who paused is left alone. True when it jumped.
   #follow() {
     const video = this.#video;
     const ranges = video.buffered;
-    if (!ranges.length) return;
+    if (!ranges.length) return false;
     if (!this.#started) {
       this.#started = true;
       if (video.currentTime < ranges.start(0)) video.currentTime = ranges.start(0);
       if (!this.held) this.#play();
-      return;
+      return false;
     }
-    if (video.paused || video.ended) return;
-    // The range the playhead is in, or else the next one after it.
-    let next = 0;
-    while (next < ranges.length && video.currentTime >= ranges.end(next) - 0.1) next++;
-    const inside = next < ranges.length && video.currentTime >= ranges.start(next);
+    if (video.paused || video.ended) return false;
+    const dry = !video.seeking && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    const { inside, left, next } = place(ranges, video.currentTime, dry ? DRY_SLACK : GAP_SLACK);
     // A seek to where there is something will come to its end. One to what the
     // browser has thrown away since never would.
-    if (video.seeking && inside) return;
-    if (!this.#ending && this.#chase()) return;
-    if (!inside && next < ranges.length) this.#jump(ranges.start(next) + 0.01);
+    if (video.seeking && inside) return false;
+    if (!this.#ending && this.#chase()) return true;
+    if (next === undefined) return false;
+    if (inside) {
+      this.#followIn(left / video.playbackRate);
+      return false;
+    }
+    return this.#jump(next + GAP_STEP);
   }
 
-  // True when it jumped.
+  // Looks again when the playhead has come to a gap, if that is before the next tick.
+  #followIn(seconds) {
+    clearTimeout(this.#gapTimer);
+    const ms = Math.max(SOON_MS, seconds * 1000);
+    if (ms < TICK_MS) this.#gapTimer = setTimeout(() => this.#dead || this.#follow(), ms);
+  }
+
+  // True when it jumped. A gap is no delay: what was left out need not be caught up with.
   #chase() {
     const video = this.#video;
-    const edge = this.#edge();
-    const { rate, jump } = chase({ behind: edge - video.currentTime, rate: this.#rate, ...this.latency });
+    const ranges = video.buffered;
+    const { rate, jump } = chase({ behind: playable(ranges, video.currentTime), rate: this.#rate, ...this.latency });
     if (video.playbackRate === this.#rate && rate !== this.#rate) {
       video.playbackRate = this.#rate = rate;
     }
-    if (jump === undefined) return false;
-    this.#jump(edge - jump);
-    return true;
+    return jump !== undefined && this.#jump(before(ranges, jump));
   }
 
   #jump(to) {
     const from = this.#video.currentTime;
-    if (to <= from) return;
+    if (to <= from) return false;
     this.#video.currentTime = to;
     this.dispatchEvent(new CustomEvent("jump", { detail: to - from }));
+    return true;
   }
 
   #play() {
@@ -349,6 +366,7 @@ export class Feed extends EventTarget {
   #die() {
     this.#dead = true;
     clearInterval(this.#timer);
+    clearTimeout(this.#gapTimer);
     this.#video.removeEventListener("error", this.#onVideoError);
     this.#video.playbackRate = 1;
     this.#queue = [];

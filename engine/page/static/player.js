@@ -24,6 +24,9 @@ import { Splitter } from "./splitter.js";
 
 export { LATENCIES, canPlay };
 
+/** What a receiver can ask a server to begin with. */
+export const STARTS = ["full", "keyframe", "live"];
+
 const STATS_MS = 500;
 const GOOD_MS = 5000; // a connection that held so long begins a new row of tries
 const QUEUE_BYTES = 512 << 20;
@@ -38,6 +41,9 @@ const STALLS_SECONDS = 3; // and all of them at most
  * - latency: "normal", or "low", "smooth", "all" (play everything, never jump), or
  *   {target, far} in seconds behind the live edge: aimed at, and jumped from. Each stall
  *   adds half a second to both, three at most;
+ * - start: what to begin with, of a stream that began before: "full" (the server's whole
+ *   cache), "keyframe" (the newest key frame that it has) or "live" (the next one). By
+ *   default, and for any other word, the server decides;
  * - reconnect: true; false ends at the first close;
  * - queueBytes: 512 MiB; what may wait for room in the browser's buffer. A server hands
  *   a newcomer its whole cache at once, so it should be above GOP_CACHE_SIZE_MB.
@@ -51,7 +57,8 @@ const STALLS_SECONDS = 3; // and all of them at most
  *   or another one is waited for;
  * - "error", detail {words, commands}: it gave up. commands are lines for a shell that play
  *   the stream elsewhere, when it is of a format that browsers do not play;
- * - "type", detail the MIME type; "jump", detail the seconds that were skipped; "restart"
+ * - "type", detail the MIME type; "jump", detail the seconds that were skipped, to the live
+ *   edge or over a part that the server left out; "restart"
  *   when the stream began anew.
  */
 export class Player extends EventTarget {
@@ -69,7 +76,7 @@ export class Player extends EventTarget {
   #attempts = 0;
   #again = 0; // the timer of the next try
   #timer = 0; // of the statistics
-  #counts = { bytes: 0, packets: 0, jumps: 0, stalls: 0, stalledMs: 0, restarts: 0 };
+  #counts = { bytes: 0, packets: 0, jumps: 0, skippedSeconds: 0, stalls: 0, stalledMs: 0, restarts: 0 };
   #rates = []; // {at, bytes} of the last seconds
   #extra = 0; // seconds more behind the live edge, after stalls
   #stalledAt = 0; // when it ran dry, 0 while it did not
@@ -143,6 +150,11 @@ export class Player extends EventTarget {
     if (this.#feed) this.#feed.latency = this.#latency;
   }
 
+  /** Another start, as the option has it, from the next connection on. */
+  setStart(start) {
+    this.#options.start = start;
+  }
+
   /** Whether to connect again by itself from now on. */
   setReconnect(reconnect) {
     this.#options.reconnect = reconnect;
@@ -156,8 +168,8 @@ export class Player extends EventTarget {
 
   /**
    * What was received since start and what is there now: bytes, packets, bitsPerSecond over
-   * the last 3 s, jumps, restarts, stalls and stalledSeconds (how often and how long it ran
-   * dry), mime, and what Feed's stats are: ahead, behind, held (seconds), queued (bytes),
+   * the last 3 s, jumps and skippedSeconds (how often and how far it jumped ahead), restarts,
+   * stalls and stalledSeconds (how often and how long it ran dry), mime, and what Feed's stats are: ahead, behind, held (seconds), queued (bytes),
    * pictures, dropped, width, height, rate.
    */
   get stats() {
@@ -178,7 +190,7 @@ export class Player extends EventTarget {
     if (this.#code === undefined) this.#set("connecting", "Connecting …");
     let link;
     try {
-      link = new Link(this.#url, "receive");
+      link = new Link(this.#address, "receive");
     } catch (error) {
       const mixed = location.protocol === "https:" && this.#url.startsWith("ws:");
       this.#giveUp({ problem: mixed ? "A page that was loaded over https may only use wss://." : `The browser refuses the address: ${error.message}.` });
@@ -198,6 +210,14 @@ export class Player extends EventTarget {
       if (since && !this.#fresh && performance.now() - since > GOOD_MS) this.#attempts = 0;
       this.#closed(event.detail);
     });
+  }
+
+  get #address() {
+    const { start } = this.#options;
+    if (!STARTS.includes(start)) return this.#url;
+    const address = new URL(this.#url, location.href);
+    address.searchParams.set("start", start);
+    return address.href;
   }
 
   #closed(close) {
@@ -257,6 +277,7 @@ export class Player extends EventTarget {
     feed.addEventListener("type", (event) => this.#emit("type", event.detail));
     feed.addEventListener("jump", (event) => {
       this.#counts.jumps++;
+      this.#counts.skippedSeconds += event.detail;
       this.#emit("jump", event.detail);
     });
     feed.addEventListener("blocked", () => this.#set("blocked", "The browser wants a click before it plays.", "warn"));
@@ -292,7 +313,7 @@ export class Player extends EventTarget {
     this.#feed = undefined;
     this.#stalledAt = 0;
     this.#rates = [];
-    this.#counts = { bytes: 0, packets: 0, jumps: 0, stalls: 0, stalledMs: 0, restarts: 0 };
+    this.#counts = { bytes: 0, packets: 0, jumps: 0, skippedSeconds: 0, stalls: 0, stalledMs: 0, restarts: 0 };
   }
 
   // --- what the video does ---
@@ -302,9 +323,10 @@ export class Player extends EventTarget {
     if (this.#link && !this.#fresh) this.#set("playing", "Playing.", "good");
   }
 
-  // Running dry counts as a stall when it played before and nobody asked for the pause.
+  // Running dry counts as a stall when it played before, nobody asked for the pause, and
+  // it is not only that a part of the stream was left out.
   #runsDry() {
-    if (this.#state !== "playing" || this.#video.seeking || this.#video.ended) return;
+    if (this.#feed?.leaveGap() || this.#state !== "playing" || this.#video.seeking || this.#video.ended) return;
     this.#counts.stalls++;
     this.#stalledAt = performance.now();
     this.#extra = Math.min(STALLS_SECONDS, this.#extra + STALL_SECONDS);

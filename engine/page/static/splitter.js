@@ -1,17 +1,28 @@
 // Where a stream begins anew: a publisher may send a second init segment on one
 // connection, anywhere in its bytes. What follows has its own clock, and perhaps other
-// codecs, so it needs a decoder of its own.
+// codecs, so it needs a decoder of its own. A server that left out a part of the stream,
+// because this receiver was slow, may repeat the init segment: then the stream goes on.
 
 const EBML = 0x1a45dfa3;
 const SEGMENT = 0x18538067;
+const INFO = 0x1549a966;
+const TRACKS = 0x1654ae6b;
 const CLUSTER = 0x1f43b675;
+const TIMESTAMP = 0xe7;
+
+const SETUP = [INFO, TRACKS, "moov"]; // what two init segments are compared by
+const MEDIA = [CLUSTER, "moof"]; // what ends an init segment
+const OPEN = [SEGMENT, CLUSTER, "moof", "traf"]; // what is stepped into
 
 const HEAD_BYTES = 12; // enough to tell what a file is
+const INIT_BYTES = 1 << 20; // larger init segments are not compared
 
 const NONE = new Uint8Array();
 
 /**
- * Cuts a stream at its init segments.
+ * Cuts a stream at the init segments with which it begins anew, and takes out those that
+ * are only repeated: the same as before, with a time behind it that is later than all
+ * before.
  *
  * It walks over the elements of WebM and the boxes of MP4 by their sizes, so cuts are
  * found wherever they lie in the packets. A packet that begins like a file does begins
@@ -23,10 +34,20 @@ export class Splitter {
   #part = NONE; // what came and was not let go: an element's head without its rest
   #begun = false; // the first piece is behind us
   #heading = false; // the last box was ftyp, which belongs to the moov after it
+  #kept = false; // the last element is of the setup
+  #track = 0; // whose time comes next, in MP4
+
+  #stream = new Stream();
+  #begins = true; // the next piece is the stream's first
+  #next; // the Stream after an init segment, until it is known whether it is a new one
+  #held = []; // its pieces so far
+  #heldBytes = 0;
+  #setupPieces = 0; // how many of them are the init segment
 
   /**
    * Takes a packet and returns its pieces in order, {bytes, begins}. begins says that
    * a stream starts with this piece; the first one does. The bytes are the packet's own.
+   * What comes after a second init segment is held until its first time is known.
    */
   push(packet) {
     if (!this.#begun) {
@@ -40,52 +61,126 @@ export class Splitter {
       this.#read = read;
       this.#skip = 0;
       this.#part = NONE; // the rest of it never comes
-      this.#heading = false;
+      this.#heading = this.#kept = false;
     }
-    const pieces = this.#read ? this.#walk(packet) : [{ bytes: packet, begins: !this.#begun }];
+    const pieces = [];
+    if (this.#read) this.#walk(packet, pieces);
+    else this.#give(packet, pieces);
     this.#begun = true;
-    return pieces.filter((piece) => piece.bytes.length > 0);
+    return pieces;
   }
 
-  #walk(packet) {
+  #walk(packet, pieces) {
     const bytes = this.#part.length ? join(this.#part, packet) : packet;
     this.#part = NONE;
-    const pieces = [];
     let from = 0; // where the piece begins
-    let begins = false;
     const cut = (to) => {
-      if (to > from) pieces.push({ bytes: bytes.subarray(from, to), begins });
+      this.#give(bytes.subarray(from, to), pieces);
       from = to;
     };
     let at = Math.min(this.#skip, bytes.length);
     this.#skip -= at;
+    this.#keep(bytes.subarray(0, at));
     while (this.#read && at < bytes.length) {
       const head = this.#read(bytes, at);
       if (head === undefined) {
         cut(at);
         this.#part = bytes.slice(at);
-        return pieces;
+        return;
       }
       if (head.broken) {
         this.#read = undefined;
+        cut(at);
+        this.#decide(false, pieces);
         break;
       }
-      if (this.#isInit(head)) {
+      if (this.#isInit(head) && (this.#begun || at > 0)) {
         cut(at);
-        begins = true;
+        this.#next = new Stream();
+        this.#held = []; // an init segment without media goes with it
+        this.#heldBytes = this.#setupPieces = 0;
       }
+      this.#kept = SETUP.includes(head.type) && (this.#next ?? this.#stream).times.size === 0;
+      if (this.#next && (MEDIA.includes(head.type) || head.time !== undefined)) {
+        cut(at);
+        this.#compare(head, pieces);
+      }
+      if (head.track !== undefined) this.#track = head.track;
+      if (head.time !== undefined) this.#stream.times.set(this.#track, head.time);
       const next = Math.min(at + head.size, bytes.length);
+      this.#keep(bytes.subarray(at, next));
       this.#skip = at + head.size - next;
       at = next;
     }
     cut(bytes.length);
-    return pieces;
+  }
+
+  #give(bytes, pieces) {
+    if (bytes.length === 0) return;
+    if (!this.#next) {
+      pieces.push({ bytes, begins: this.#begins });
+      this.#begins = false;
+      return;
+    }
+    this.#held.push(bytes);
+    this.#heldBytes += bytes.length;
+    if (this.#heldBytes > INIT_BYTES) this.#decide(false, pieces);
+  }
+
+  #keep(bytes) {
+    if (this.#kept) (this.#next ?? this.#stream).setup.add(bytes);
+  }
+
+  // Compares what comes after an init segment with the stream before it.
+  #compare({ time }, pieces) {
+    if (time !== undefined) {
+      this.#decide(this.#stream.isBefore(time, this.#track), pieces);
+    } else {
+      this.#setupPieces ||= this.#held.length;
+      if (!this.#next.setup.equals(this.#stream.setup)) this.#decide(false, pieces);
+    }
+  }
+
+  // Says whether the stream goes on after the init segment that was met, if one was.
+  #decide(goesOn, pieces) {
+    if (!this.#next) return;
+    if (!goesOn) this.#stream = this.#next;
+    this.#begins = !goesOn;
+    this.#next = undefined;
+    for (const bytes of goesOn ? this.#held.slice(this.#setupPieces) : this.#held) this.#give(bytes, pieces);
+    this.#held = [];
   }
 
   #isInit({ type }) {
     const heading = this.#heading;
     this.#heading = type === "ftyp" || (heading && type !== "moov" && type !== "moof");
     return type === EBML || type === "ftyp" || (type === "moov" && !heading);
+  }
+}
+
+/** What is known of a stream: its setup, and the newest time of each track. */
+class Stream {
+  setup = new Setup();
+  times = new Map(); // in units of the track
+
+  /** Whether all that came of a track is before this time. */
+  isBefore(time, track) {
+    return time > (this.times.get(track) ?? -1);
+  }
+}
+
+/** The part of an init segment that says how to decode, byte for byte. */
+class Setup {
+  #bytes = NONE;
+  #tooLarge = false;
+
+  add(bytes) {
+    this.#tooLarge ||= this.#bytes.length + bytes.length > INIT_BYTES;
+    this.#bytes = this.#tooLarge ? NONE : join(this.#bytes, bytes);
+  }
+
+  equals(other) {
+    return !this.#tooLarge && this.#bytes.length > 0 && this.#bytes.length === other.#bytes.length && this.#bytes.every((byte, i) => byte === other.#bytes[i]);
   }
 }
 
@@ -99,8 +194,9 @@ function readerOf(bytes) {
   return undefined;
 }
 
-// readElement reads the head of an element of EBML: {type, size}, the size with the head.
-// Segments and clusters are only stepped into. Undefined: more bytes are needed.
+// readElement reads the head of an element of EBML: {type, size, time}, the size with the
+// head, the time if it is one. What is stepped into is a head only. Undefined: more bytes
+// are needed.
 function readElement(bytes, at) {
   const idLength = Math.clz32(bytes[at]) - 23;
   if (idLength > 4) return { broken: true };
@@ -117,15 +213,21 @@ function readElement(bytes, at) {
     size = size * 256 + bytes[sizeAt + i];
     unknown &&= bytes[sizeAt + i] === 0xff;
   }
-  if (type === SEGMENT || type === CLUSTER) size = 0;
-  else if (unknown) return { broken: true };
-  return { type, size: idLength + length + size };
+  const start = sizeAt + length;
+  if (OPEN.includes(type)) return { type, size: start - at };
+  if (unknown) return { broken: true };
+  if (type !== TIMESTAMP || size > 8) return { type, size: start - at + size };
+  if (start + size > bytes.length) return undefined;
+  return { type, size: start - at + size, time: bytes.subarray(start, start + size).reduce((time, byte) => time * 256 + byte, 0) };
 }
 
-// readBox reads the head of an MP4 box, like readElement.
+// readBox reads the head of an MP4 box, like readElement; with track, if it says whose time
+// comes next (ISO/IEC 14496-12, 8.8.7 and 8.8.12).
 function readBox(bytes, at) {
   if (at + 8 > bytes.length) return undefined;
+  const type = name(bytes, at + 4);
   let size = word(bytes, at);
+  if (OPEN.includes(type)) return { type, size: size === 1 ? 16 : 8 };
   if (size === 1) {
     if (at + 16 > bytes.length) return undefined;
     size = word(bytes, at + 8) * 2 ** 32 + word(bytes, at + 12);
@@ -135,7 +237,11 @@ function readBox(bytes, at) {
   } else if (size < 8) {
     return { broken: true };
   }
-  return { type: name(bytes, at + 4), size };
+  if ((type !== "tfhd" && type !== "tfdt") || size < 16 || size > 64) return { type, size };
+  if (at + size > bytes.length) return undefined;
+  if (type === "tfhd") return { type, size, track: word(bytes, at + 12) };
+  const long = bytes[at + 8] === 1 && size >= 20;
+  return { type, size, time: long ? word(bytes, at + 12) * 2 ** 32 + word(bytes, at + 16) : word(bytes, at + 12) };
 }
 
 function join(a, b) {

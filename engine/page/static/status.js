@@ -111,7 +111,7 @@ class StatusView {
         { name: "receivers", title: "Receivers", number: true, text: (row) => (row.waiting > 0 ? `${row.receivers} (${row.waiting} wait)` : String(row.receivers)) },
         { name: "rate", title: "Rate", number: true, text: (row) => bitsText(row.bytes_per_second * 8) },
         { name: "cache", title: "Cache", number: true, text: (row) => `${secondsText(row.cache_seconds)} · ${sizeText(row.cache_bytes)}` },
-        { name: "type", title: "Type", text: (row) => row.content_type || "–" },
+        { name: "type", title: "Media", text: mediaText },
         { name: "since", title: "For", number: true, text: (row) => (row.live ? durationText((Date.now() - Date.parse(row.since)) / 1000) : "–") },
         { name: "end", title: "", make: (row) => this.#endButton(() => `channel ${row().name}`, () => `channels/${encodeURIComponent(row().name)}`) },
       ],
@@ -129,7 +129,7 @@ class StatusView {
         { name: "channel", title: "Channel" },
         { name: "address", title: "Address" },
         { name: "kind", title: "Kind", text: (row) => (row.door === "http" ? `${row.kind} (http)` : row.kind) },
-        { name: "lag_seconds", title: "Behind", number: true, text: (row) => (row.kind === "publish" || row.waiting ? "–" : secondsText(row.lag_seconds)), tone: lag },
+        { name: "lag_seconds", title: "Behind", number: true, text: (row) => (row.kind === "publish" || row.waiting ? "–" : secondsText(row.lag_seconds) + skipsText(row.skips)), tone: lag },
         { name: "lag_bytes", title: "Behind, bytes", number: true, text: (row) => (row.kind === "publish" || row.waiting ? "–" : sizeText(row.lag_bytes)) },
         { name: "bytes", title: "Bytes", number: true, text: (row) => sizeText(row.bytes) },
         { name: "rate", title: "Rate", number: true, text: (row) => bitsText(row.bytes_per_second * 8) },
@@ -301,6 +301,21 @@ function bitsText(bits) {
   if (bits < 1e6) return `${(bits / 1e3).toFixed(0)} kbit/s`;
   return bits < 1e9 ? `${(bits / 1e6).toFixed(2)} Mbit/s` : `${(bits / 1e9).toFixed(2)} Gbit/s`;
 }
+
+const CONTAINERS = { webm: "WebM", matroska: "Matroska", mp4: "MP4", flv: "FLV", mpegts: "MPEG-TS" };
+
+// mediaText says what a channel's stream is, as far as the server can tell.
+function mediaText({ container, codecs, width, height, key_frame_seconds: keySeconds, content_type: type }) {
+  const said = [
+    CONTAINERS[container] ?? (type || container),
+    codecs?.join(", "),
+    width && height && `${width}×${height}`,
+    keySeconds && `key frame every ${secondsText(keySeconds)}`,
+  ];
+  return said.filter(Boolean).join(" · ") || "–";
+}
+
+const skipsText = (skips) => (skips ? ` · ${skips} ${skips === 1 ? "skip" : "skips"}` : "");
 
 function durationText(seconds) {
   const s = Math.max(0, Math.floor(seconds));

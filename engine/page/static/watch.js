@@ -3,7 +3,7 @@
 import { addControls } from "./controls.js";
 import { ViewState, byId, choice, el, icon, numbers, rateText, secondsText, show, sizeText } from "./dom.js";
 import { streamURL } from "./link.js";
-import { Player, canPlay } from "./player.js";
+import { Player, STARTS, canPlay } from "./player.js";
 import { Plot } from "./plot.js";
 
 const PLOT_SECONDS = 120;
@@ -13,6 +13,13 @@ const LATENCY_NAMES = [
   ["normal", "Normal: 1.5 s behind live"],
   ["smooth", "Smooth: 4 s behind live"],
   ["all", "Play everything"],
+];
+
+const START_NAMES = [
+  ["", "As the server is set"],
+  ["full", "Full cache"],
+  ["keyframe", "Last key frame"],
+  ["live", "Live: the next key frame"],
 ];
 
 /** Fills the view's section; see main.js for what a view is. */
@@ -59,6 +66,10 @@ export function mount(root, context) {
   byId("watch-start").addEventListener("click", start);
   byId("watch-stop").addEventListener("click", () => player.stop());
   byId("watch-latency").addEventListener("change", (event) => player.setLatency(event.target.value));
+  byId("watch-from").addEventListener("change", (event) => {
+    player.setStart(event.target.value);
+    if (byId("watch-start").disabled) start(); // it is seen at once
+  });
   byId("watch-again").addEventListener("change", (event) => player.setReconnect(event.target.checked));
   byId("copy-link").addEventListener("click", () => copy(context, "watch", (link) => link));
   byId("copy-embed").addEventListener("click", () => copy(context, "embed", embedCode));
@@ -79,9 +90,13 @@ export function mount(root, context) {
         byId("watch-again").checked = params.get("reconnect") !== "no";
         player.setReconnect(byId("watch-again").checked);
       }
+      const from = STARTS.includes(params.get("start")) ? params.get("start") : byId("watch-from").value;
+      const same = from === byId("watch-from").value;
+      byId("watch-from").value = from;
+      player.setStart(from);
       const { host, channel, key } = context.connection.fields();
       if (params.get("view") !== "watch" || !channel || !key || host !== location.host || !canPlay) return;
-      if (!(byId("watch-start").disabled && player.url === url())) start();
+      if (!(byId("watch-start").disabled && player.url === url() && same)) start();
     },
   };
 }
@@ -97,6 +112,7 @@ function build(root, line) {
           el("button", { type: "button", class: "button", id: "watch-stop", disabled: true }, icon("stop"), "Stop")),
         el("div", { class: "elsewhere", id: "watch-elsewhere", hidden: true }),
         choice("watch-latency", "Delay", LATENCY_NAMES, "normal"),
+        choice("watch-from", "Start", START_NAMES, ""),
         el("label", { class: "check" }, el("input", { type: "checkbox", id: "watch-again", checked: true }), "Connect again, also for the next stream"),
         el("div", { class: "row" },
           el("button", { type: "button", class: "button small", id: "copy-link" }, icon("link"), "Copy link"),
@@ -109,7 +125,7 @@ function build(root, line) {
       el("div", { class: "plots", id: "watch-plots" }),
       numbers(["watch-bytes", "Received"], ["watch-packets", "Packets"], ["watch-rate", "Bit rate"], ["watch-size", "Picture"], ["watch-pictures", "Pictures"],
         ["watch-dropped", "Dropped"], ["watch-ahead", "Buffer"], ["watch-behind", "Behind live"], ["watch-speed", "Speed"],
-        ["watch-held", "Kept"], ["watch-queued", "Queue"], ["watch-stalls", "Stalls"])));
+        ["watch-held", "Kept"], ["watch-queued", "Queue"], ["watch-stalls", "Stalls"], ["watch-skips", "Skips"])));
 }
 
 const key = (name) => el("kbd", {}, name);
@@ -126,6 +142,7 @@ function showNumbers(stats) {
   show("watch-dropped", stats.dropped);
   show("watch-speed", stats.rate.toFixed(3), `${stats.rate.toFixed(2)} ×`);
   show("watch-stalls", stats.stalls, stats.stalls ? `${stats.stalls} (${secondsText(stats.stalledSeconds)})` : "none");
+  show("watch-skips", stats.jumps, stats.jumps ? `${stats.jumps} (${secondsText(stats.skippedSeconds)})` : "none");
   show("watch-size", `${stats.width}x${stats.height}`, stats.width ? `${stats.width} × ${stats.height}` : "–");
 }
 
@@ -176,7 +193,7 @@ const embedCode = (link) => `<iframe src="${link}" width="640" height="360" allo
 async function copy(context, view, make) {
   const address = context.connection.checked();
   if (!address) return;
-  const link = context.linkTo(view, address);
+  const link = context.linkTo(view, { ...address, start: byId("watch-from").value });
   const what = view === "embed" ? "The code that shows this channel in another page" : "The link to watch this channel";
   try {
     await navigator.clipboard.writeText(make(link));
