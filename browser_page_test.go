@@ -23,19 +23,28 @@ func (b *browserProcess) testWrongKey(t *testing.T) {
 	w.wantNoErrors()
 }
 
-// A receiver that joins after the cache was cleared has no beginning.
+// A stream that was published without its beginning is of no container that is known.
 func (b *browserProcess) testNoBeginning(t *testing.T) {
-	s := startServer(t, "GOP_CACHE_SIZE_MB=0")
-	stream := encodeWhole(t, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus", "-f", "webm", "-live", "1")
+	s := startServer(t)
 	publisher := dialMedia(t, s.addr, "/cam/key/publish", nil)
-	sendPacket(t, publisher, stream[:6000])
 	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch")
 	w.wait("a connection", `watch.dataset.state === 'waiting'`)
-	// The watcher joins the channel after its handshake, when it likes.
-	for at := 6000; at < len(stream) && w.ask(`watch.dataset.state`) == "waiting"; at += 500 {
-		sendPacket(t, publisher, stream[at:min(at+500, len(stream))])
-	}
+	sendPieces(t, publisher, encodeWhole(t, webmArgs...)[6000:], 500)
 	w.wait("the reason in words", `watch.dataset.state === 'failed' && text('watch-status').includes('beginning of the stream')`)
+	w.wantNoErrors()
+}
+
+// Where there is no cache a watcher begins with the next key frame.
+func (b *browserProcess) testNextKeyFrame(t *testing.T) {
+	s := startServer(t, "GOP_CACHE_SIZE_MB=0")
+	stream := encodeSeconds(t, 8, webmArgs...)
+	publisher := dialMedia(t, s.addr, "/cam/key/publish", nil)
+	sendPieces(t, publisher, stream[:len(stream)/2], 500)
+	w := b.open(t, "http://"+s.addr+"/#channel=cam&key=key&view=watch")
+	w.wait("a connection", `watch.dataset.state === 'waiting'`)
+	s.wantLog(`"session begins" channel=cam kind=receive`)
+	sendPieces(t, publisher, stream[len(stream)/2:], 500)
+	w.wait("a picture of the second half", `video.videoWidth === 192 && video.readyState >= 2 && video.currentTime > 2 && video.buffered.start(0) > 2`)
 	w.wantNoErrors()
 }
 

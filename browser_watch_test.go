@@ -32,6 +32,7 @@ func TestBrowserWatch(t *testing.T) {
 	t.Run("wrong key is told in words", b.testWrongKey)
 	t.Run("close codes are honoured", b.testCloseCodes)
 	t.Run("stream without its beginning is told in words", b.testNoBeginning)
+	t.Run("without a cache the next key frame is the first", b.testNextKeyFrame)
 	t.Run("fields are checked", b.testFields)
 	t.Run("pages of other origins are refused", b.testOrigins)
 	t.Run("pages that hide show nothing", b.testHiddenOrigin)

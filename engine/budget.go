@@ -114,6 +114,7 @@ func (b *budget) releaseIfRead(ch *Channel) {
 		s.in.mu.Lock() // excludes the keeper
 		ch.ring.Release()
 		s.in.mu.Unlock()
+		ch.index.release(b)
 	}
 }
 

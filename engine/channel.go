@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/subtle"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,10 +28,10 @@ type Channel struct {
 	srv  *Server
 	name string
 
-	// Guarded by mu. Lock order: registry.mu, mu, group.mu.
+	// Guarded by mu. Lock order: registry.mu, mu, the publisher's in.mu, group.mu, index.mu.
 	mu        sync.Mutex
 	publisher *session   // from claim on; nil again if that ends before start, else static from start on
-	waiting   []*session // receivers that came before the publisher
+	waiting   []*session // receivers that came before the publisher, or wait for a sync point
 
 	// Set by start under mu before anybody is in a group, then static.
 	ring  *ring.Ring
@@ -42,23 +41,41 @@ type Channel struct {
 	groups atomic.Pointer[[]*group]
 	over   atomic.Int64 // Server.now when the publisher ended; 0 before
 
+	// Atomic. What the ring keeps for those who wait: keepFirst says, its first packet, for
+	// probes that came before the stream and may have to get that; stored under mu. found
+	// is one more than the packet with the sync point that was just found, 0 when there is
+	// none: stored with the publisher's in.mu held, until they have their places.
+	keepFirst atomic.Bool
+	found     atomic.Uint64
+
 	// Atomic: what the first packet that is not empty looks like. Stored by the
 	// publisher's poller when that is in the ring, before it wakes anybody.
 	container atomic.Uint32
+
+	index index // has owners of its own
 }
 
 // join makes a session a receiver: of the live stream if its key is right, else
 // one that waits. The caller holds mu.
 func (ch *Channel) join(s *session) reason {
 	if ch.ring == nil {
-		s.waiting = int32(len(ch.waiting))
-		ch.waiting = append(ch.waiting, s)
+		ch.keepWaiting(s)
 		return notEnded
 	}
 	if !sameKey(s.key, ch.publisher.key) {
 		return wrongKey
 	}
-	ch.admit(s)
+	for {
+		to := ch.choose(s)
+		if to.wait {
+			ch.keepWaiting(s)
+			break
+		}
+		if ch.admit(s, to) {
+			break
+		}
+		// The point has left the ring meanwhile: the join point lies behind it.
+	}
 	if s.kind == receiveClearCache {
 		ch.ring.ClearCache()
 	}
@@ -70,9 +87,9 @@ func sameKey(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
 
-// admit gives a receiver a place in a group, at the join point. The caller holds
-// mu.
-func (ch *Channel) admit(s *session) {
+// admit gives a receiver its place in a group, false if the ring does not have that any
+// more. The caller holds mu.
+func (ch *Channel) admit(s *session, to place) bool {
 	var groups []*group
 	if p := ch.groups.Load(); p != nil {
 		groups = *p
@@ -88,7 +105,7 @@ func (ch *Channel) admit(s *session) {
 		groups = append(groups[:len(groups):len(groups)], g)
 		ch.groups.Store(&groups)
 	}
-	g.add(s)
+	return g.add(s, to)
 }
 
 // start begins the stream: the publisher is about to be handed over. Receivers
@@ -117,7 +134,10 @@ func (ch *Channel) start(s *session) {
 	srv.streams.Add(1)
 	var wrong []*session
 	clear := false
-	for _, w := range ch.waiting {
+	waiting := ch.waiting
+	ch.waiting = nil
+	ch.keepFirst.Store(false)
+	for _, w := range waiting {
 		w.waiting = -1
 		if w.ending.Load() != 0 {
 			continue // it has left, its connection is being closed
@@ -126,10 +146,13 @@ func (ch *Channel) start(s *session) {
 			wrong = append(wrong, w)
 			continue
 		}
-		ch.admit(w)
+		if w.kind == probe {
+			ch.keepWaiting(w) // until it is known what the stream is
+			continue
+		}
+		ch.admit(w, place{})
 		clear = clear || w.kind == receiveClearCache
 	}
-	ch.waiting = nil
 	if clear {
 		ch.ring.ClearCache()
 	}
@@ -144,10 +167,13 @@ func (ch *Channel) age(now int64) uint32 {
 	return uint32((now - ch.since) / int64(time.Millisecond))
 }
 
-// lowest returns the lowest sequence a receiver still wants. Called by the ring's
-// writer.
+// lowest returns the lowest sequence that a receiver still wants, or one that waits.
+// Called by the ring's writer.
 func (ch *Channel) lowest() uint64 {
-	low := uint64(math.MaxUint64)
+	if ch.keepFirst.Load() {
+		return 0
+	}
+	low := ch.found.Load() - 1 // math.MaxUint64 if it is 0
 	if p := ch.groups.Load(); p != nil {
 		for _, g := range *p {
 			low = min(low, g.low.Load())
@@ -226,6 +252,7 @@ func (ch *Channel) end(s *session) {
 		s.in.mu.Lock()
 		r.End()
 		s.in.mu.Unlock()
+		ch.dismissWaiting()
 		ch.srv.budget.hasEnded(ch)
 	}
 	ch.wakeNow() // this may be the goroutine for all closed connections

@@ -26,10 +26,13 @@ type Config struct {
 
 	AllowedOrigins []string `env:"ALLOWED_ORIGINS" env-separator:"," env-description:"web pages that may open streams, by their origin: entries like https://example.org or http://example.org:8080 separated by commas, or * for everyone; not set: everyone; clients that are no browsers send no origin and are always served"`
 
-	IDMaxLength    int `env:"ID_MAX_LENGTH" env-default:"128" min:"1" max:"1024" env-description:"longest CHANNEL and KEY, in characters"`
-	GOPCacheSizeMB int `env:"GOP_CACHE_SIZE_MB" env-default:"256" min:"0" max:"1048576" env-description:"cache of one channel in MiB; a packet counts its frame plus 64 bytes; 0 turns caching off"`
-	MaxMessageMB   int `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
-	ReceiverLagMB  int `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
+	IDMaxLength    int    `env:"ID_MAX_LENGTH" env-default:"128" min:"1" max:"1024" env-description:"longest CHANNEL and KEY, in characters"`
+	GOPCacheSizeMB int    `env:"GOP_CACHE_SIZE_MB" env-default:"256" min:"0" max:"1048576" env-description:"cache of one channel in MiB; a packet counts its frame plus 64 bytes; 0 turns caching off"`
+	GOPCacheMode   string `env:"GOP_CACHE_MODE" env-default:"full" oneof:"full,keyframe" env-description:"what a receiver that comes late is given of a stream whose container is known (WebM, fragmented MP4, FLV, MPEG-TS): full: all that the cache has and that can be decoded; keyframe: the init segment and the newest key frame, and the cache then holds no more than that"`
+	MaxMessageMB   int    `env:"MAX_MESSAGE_MB" env-default:"64" min:"1" max:"1024" env-description:"largest message a publisher may send, in MiB"`
+	ReceiverLagMB  int    `env:"RECEIVER_LAG_MB" env-default:"64" min:"1" max:"1048576" env-description:"what a channel may keep beyond its cache for receivers that are behind, in MiB; not below MAX_MESSAGE_MB"`
+
+	SlowReceiver string `env:"SLOW_RECEIVER" env-default:"close" oneof:"close,skip" env-description:"what becomes of a receiver that falls behind the cache, of a stream whose container is known: close: it is closed (4008) once RECEIVER_LAG_MB is used up; skip: when half of that is, it jumps to the newest key frame"`
 
 	MemoryLimitMB int `env:"MEMORY_LIMIT_MB" env-default:"0" min:"0" max:"67108864" env-description:"memory of the process in MiB: four fifths of it are for caches, messages and unsent bytes of all channels together; caches are cut when it is short; 0: four fifths of what the cgroup or the machine has; else not below 64, nor 4 times MAX_MESSAGE_MB"`
 	SendBufferKB  int `env:"SEND_BUFFER_KB" env-default:"256" min:"0" max:"65536" env-description:"what the kernel may hold for one client and not have sent yet, in KiB; what is under way to the client comes on top; 0: as much as the kernel likes; on Linux only"`

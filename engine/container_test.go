@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"ws-stream-server/engine/media"
 	"ws-stream-server/engine/wstest"
 )
 
@@ -57,5 +58,32 @@ func TestContentTypeOfAChannel(t *testing.T) {
 			t.Errorf("%s: it is %q", name, got)
 		}
 		pub.CloseHandshake(1000)
+	}
+}
+
+// The Content-Type is the container's, with the codecs where they can be told, whatever
+// the first packet looked like.
+func TestContentTypeOfWhatIsFollowed(t *testing.T) {
+	video, audio, nameless := media.Track{Kind: "video", Codec: "avc1.42C01E"}, media.Track{Kind: "audio", Codec: "opus"}, media.Track{Kind: "audio"}
+	for _, c := range []struct {
+		container     media.Container
+		tracks        []media.Track
+		sniffed, want string
+	}{
+		{media.Undecided, nil, "", ""},
+		{media.Undecided, nil, "application/octet-stream", "application/octet-stream"},
+		{media.Opaque, []media.Track{video}, "audio/mpeg", "audio/mpeg"},
+		{media.MP4, nil, "application/octet-stream", "video/mp4"},
+		{media.MP4, []media.Track{video, audio}, "application/octet-stream", `video/mp4; codecs="avc1.42C01E, opus"`},
+		{media.MP4, []media.Track{video, nameless}, "video/mp4", "video/mp4"},
+		{media.WebM, []media.Track{audio}, "video/webm", `video/webm; codecs="opus"`},
+		{media.Matroska, []media.Track{video}, "video/webm", "video/x-matroska"},
+		{media.FLV, []media.Track{video}, "application/octet-stream", "video/x-flv"},
+		{media.MPEGTS, []media.Track{video}, "application/octet-stream", "video/mp2t"},
+	} {
+		x := index{container: c.container, tracks: c.tracks}
+		if got := x.contentType(c.sniffed); got != c.want {
+			t.Errorf("%v, %d tracks, sniffed %q: %q, wanted %q", c.container, len(c.tracks), c.sniffed, got, c.want)
+		}
 	}
 }

@@ -16,6 +16,7 @@
 //	Server.onRead, session.readable   the publisher's poller reads 64 KiB at most
 //	session.decode                    the frame decoder finds the message
 //	session.publish                   unmasked straight into the ring: the one copy
+//	Channel.follow                    package media looks where a decoder could start
 //	Channel.wake                      marks the channel's groups dirty
 //	drainer.run, group.pass           a drainer: for each receiver whose socket is free,
 //	member.drainLocked                  one write of everything from its cursor to the
@@ -85,6 +86,7 @@
 //	session, inbound, outbound, tlslink, socket   a session: its two ways, TLS, the kernel
 //	pollers, read, pace                           nbio, and when to read and to write
 //	registry, channel, group, receiver, drainer   from the ring to the receivers
+//	index, start, lead, skip, package media       where decoders can start, and receivers do
 //	heartbeat, closing, reason, shutdown, fault   how sessions end
 //	budget, memory, tidy, container               what is kept, and what it is
 //	tally, survey, operator, census, sessionlog   what is known of sessions
@@ -135,6 +137,22 @@
 // HTTP gets no heartbeat: while it has taken everything it counts as alive, and the
 // kernel's own probes find it when it is not (keepAlive).
 //
+// # Late joiners
+//
+// The publisher's poller has package media follow each packet that it publishes, and notes
+// in Channel.index where decoders can start: sync points, each with its init segment.
+// Channel.choose decides where a receiver begins: with the cache as it is, as long as the
+// stream's beginning is there or its container is not known, else at a sync point that the
+// ring still has, or it waits for the next one, in Channel.waiting, as it would for a
+// publisher. Those who wait are given their places by the publisher's poller, after the
+// read that brought the sync point (Channel.admitWaiting).
+//
+// The init segment, and the rest of the packet in which the sync point lies, are packets
+// that are in no ring: a lead, made once for all who join there (package ring, "Detours").
+// As long as a receiver is in it, it is one of group.fresh, and no other pass than that
+// over fresh asks whether the ring has lost what follows the lead. A receiver that skips
+// (SLOW_RECEIVER) is in a detour as well, on its way to the jump.
+//
 // # Slow receivers
 //
 // A receiver may lag as long as the ring keeps its next packet: GOP_CACHE_SIZE_MB
@@ -144,7 +162,7 @@
 //
 // # Memory
 //
-// budget counts what rings hold, messages that are being put together and what nbio
+// budget counts what rings hold, leads, messages that are being put together and what nbio
 // keeps, of all channels together, against four fifths of MEMORY_LIMIT_MB; its comment
 // says who has to give when it is short. The counts are exact: rings tell of each slab,
 // and a slab that a slow receiver still needs for the packet it has begun counts until
@@ -198,7 +216,10 @@
 //
 //	group.passing → session.mu → nbio's connection → drainer.mu
 //	group.passing → group.mu
-//	registry.mu → Channel.mu → group.mu
+//	registry.mu → Channel.mu → inbound.mu, of its publisher → group.mu → index.mu
+//	group.mu → drainer.mu
+//	group.passing → session.mu → index.mu
+//	group.passing → index.mu → tally.mu
 //	group.passing → budget.mu
 //	survey.mu → each of the others, one at a time
 //	roster's shards → tally.mu

@@ -283,7 +283,7 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request, t target, addr net
 		return say(http.StatusServiceUnavailable, "Service unavailable: the server has all the connections it may have")
 	}
 	s := f.srv.newSession(t, addr)
-	s.noText = o.noText
+	s.noText, s.start = o.noText, o.start
 	s.secure = r.TLS != nil
 	if o.http != nil {
 		s.door, s.http = httpDoor, o.http

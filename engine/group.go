@@ -33,12 +33,14 @@ type group struct {
 	pace      pace
 	restUntil int64 // Server.now when the rest after the last pass is over; 0: none
 
-	// Guarded by passing: held during a pass. fresh are those that have not been
-	// handed a byte of a packet yet, leavers are closed once they have everything.
+	// Guarded by passing: held during a pass. fresh are those that have not been handed a
+	// byte of a packet yet, or are in a detour (see ring), leavers are closed once they
+	// have everything.
 	passing sync.Mutex
 	members []member
 	fresh   []member
 	leavers []member
+	skipped int64 // Server.now when it was last looked who is to skip
 
 	// Guarded by survey.mu: the last walk that came by, and what tells that the goroutine
 	// is done that waits for a long pass; nil: there was none.
@@ -52,19 +54,25 @@ func newGroup(ch *Channel, d *drainer) *group {
 	return g
 }
 
-// add gives a receiver a place, starting at the ring's join point. It is not
-// written to before its hand-over. Any goroutine.
-func (g *group) add(s *session) {
+// add gives a receiver its place, false if the ring does not have that any more. It is
+// not written to before its hand-over. Any goroutine that holds the channel's lock.
+func (g *group) add(s *session, to place) bool {
 	g.size.Add(1)
 	g.mu.Lock()
-	cur := g.ch.ring.Join(func(seq uint64) {
+	defer g.mu.Unlock()
+	cur, ok := g.ch.enter(s, to, func(seq uint64) {
 		if seq < g.low.Load() {
 			g.low.Store(seq)
 		}
 	})
+	if !ok {
+		g.size.Add(-1)
+		g.wakeNow() // a pass lets go of what was pinned
+		return false
+	}
 	g.joining = append(g.joining, member{s, cur})
 	s.group.Store(g) // before a pass can take it out again
-	g.mu.Unlock()
+	return true
 }
 
 // wake marks the group dirty, for what was published grew from so many bytes to so
@@ -168,6 +176,9 @@ func (g *group) pass(now int64) (again bool) {
 		}
 		g.members = g.letGo(g.members, i)
 	}
+	if g.ch.srv.cfg.SlowReceiver == skipThem && low < g.ch.ring.JoinPoint() {
+		g.skipSlow(now)
+	}
 	if len(g.fresh) > 0 {
 		fresh, more := g.begin(over, now)
 		low, again = min(low, fresh), again || more
@@ -186,13 +197,15 @@ func (g *group) pass(now int64) (again bool) {
 	return again
 }
 
-// begin serves those of the group who have nothing yet; who gets its first bytes is
-// one of the members from then on. It returns the lowest sequence that they want, and
-// reports whether one used up its budget. The caller holds passing.
+// begin serves those of the group who have nothing yet, or are in a detour; who has its
+// first bytes, and is through with the detour, is one of the members from then on. It
+// returns the lowest sequence that they want, and reports whether one used up its budget.
+// The caller holds passing.
 func (g *group) begin(over bool, now int64) (low uint64, again bool) {
 	low = math.MaxUint64
 	for i := 0; i < len(g.fresh); {
 		m := &g.fresh[i]
+		m.cur.Detour()  // overrun if what it goes on with has left the ring
 		joined := m.cur // as long as the pass goes on it may be read there
 		stays, more := m.drain(over, now)
 		again = again || more
@@ -247,6 +260,7 @@ func (g *group) dismiss(now int64) (low uint64, again bool) {
 	low = math.MaxUint64
 	for i := 0; i < len(g.leavers); {
 		m := &g.leavers[i]
+		m.cur.Detour() // see begin
 		joined := m.cur
 		stays, more := m.drain(true, now)
 		again = again || more

@@ -105,7 +105,7 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 		s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
 		s.ch = ch
 		s.unsent.Store(0) // as after the hand-over
-		ch.admit(s)
+		ch.admit(s, place{})
 	}
 	g := (*ch.groups.Load())[0]
 	if g.pace.head != ch.ring.Head() {

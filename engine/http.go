@@ -38,14 +38,21 @@ type httpSide struct {
 type opening struct {
 	answer string    // what is written to it before the hand-over
 	noText bool      // no TEXT may be written
+	start  start     // where a receiver begins
 	http   *httpSide // nil: a WebSocket
 }
 
 // open reads what a request for a stream asks for, or returns the refusal. h is the
 // answer's header.
 func (f *front) open(h http.Header, r *http.Request, k kind) (o opening, status int, text string) {
+	start, startOK := f.parseStart(r.URL.RawQuery, k)
+	o.start = start
 	if wantsHTTP(r, k) {
-		return f.openHTTP(h, r, k)
+		if o, status, text = f.openHTTP(h, r, k); status == 0 && !startOK {
+			status, text = http.StatusBadRequest, badStart
+		}
+		o.start = start
+		return o, status, text
 	}
 	accept, status, text := checkUpgrade(r)
 	if status != 0 {
@@ -56,6 +63,9 @@ func (f *front) open(h http.Header, r *http.Request, k kind) (o opening, status 
 	var ok bool
 	if o.noText, ok = parseHeartbeat(r.URL.RawQuery); !ok {
 		return opening{}, http.StatusBadRequest, "Bad request: heartbeat is ping or text, and given once"
+	}
+	if !startOK {
+		return opening{}, http.StatusBadRequest, badStart
 	}
 	o.answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n\r\n"
 	return o, 0, ""

@@ -34,8 +34,9 @@ func (s *session) publishPayload(payload []byte) {
 	}
 	n := len(payload)
 	packet := s.ring.Reserve(frame.HeaderSize(n) + n)
-	copy(packet[frame.PutHeader(packet, frame.Binary, n):], payload)
-	s.ring.Commit(s.ch.age(s.life.Load()))
+	copied := packet[frame.PutHeader(packet, frame.Binary, n):]
+	copy(copied, payload)
+	s.commit(copied)
 	if s.in.phase == phaseBeginning {
 		s.in.phase = phaseRunning
 		s.noteFirst()

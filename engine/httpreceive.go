@@ -86,6 +86,9 @@ func (m *member) writePayloads() (used int, unseen bool) {
 				m.cur.Back(len(b))
 				return 0, true
 			}
+			if !s.http.begun.Load() {
+				kind = s.ch.index.contentType(kind)
+			}
 			buf.B = s.http.appendBegin(buf.B, kind)
 			begin = len(buf.B)
 		}

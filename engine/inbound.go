@@ -62,6 +62,10 @@ func (s *session) heardAll() {
 func (s *session) heed(now int64, h heard) {
 	if h.after != h.before {
 		s.ch.wake(now, h.before, h.after)
+		if s.ch.index.news {
+			s.ch.index.news = false
+			s.ch.admitWaiting()
+		}
 	}
 	s.obey(h.r, h.code)
 }
@@ -156,8 +160,9 @@ func (s *session) publish(p *frame.Piece) {
 	if p.First && p.End {
 		n := len(p.Bytes)
 		packet := r.Reserve(frame.HeaderSize(n) + n)
-		p.Unmask(packet[frame.PutHeader(packet, frame.Binary, n):])
-		r.Commit(s.ch.age(s.life.Load()))
+		payload := packet[frame.PutHeader(packet, frame.Binary, n):]
+		p.Unmask(payload)
+		s.commit(payload)
 		return
 	}
 	// Slow path: put together first. What is declared allocates nothing, only
@@ -172,10 +177,19 @@ func (s *session) publish(p *frame.Piece) {
 	p.Unmask(m.B[at:])
 	if p.End {
 		packet := r.Reserve(frame.HeaderSize(len(m.B)) + len(m.B))
-		copy(packet[frame.PutHeader(packet, frame.Binary, len(m.B)):], m.B)
-		r.Commit(s.ch.age(s.life.Load()))
+		payload := packet[frame.PutHeader(packet, frame.Binary, len(m.B)):]
+		copy(payload, m.B)
+		s.commit(payload)
 		s.dropMessage()
 	}
+}
+
+// commit publishes the packet that was reserved, whose payload is given, and looks at
+// what it is. The caller holds in.mu.
+func (s *session) commit(payload []byte) {
+	age := s.ch.age(s.life.Load())
+	s.ring.Commit(age)
+	s.ch.follow(payload, age)
 }
 
 // publishFirst is publish before anything was published, and when nothing may be any

@@ -36,7 +36,8 @@ type SessionInfo struct {
 	// sent; nil before, and for publishers.
 	FirstByteSeconds *float64 `json:"first_byte_seconds"`
 
-	Waiting bool `json:"waiting"` // a receiver without a publisher
+	Skips   int64 `json:"skips"`   // how often it has jumped ahead to a key frame (SLOW_RECEIVER)
+	Waiting bool  `json:"waiting"` // a receiver without a publisher, or one that waits for a key frame
 }
 
 // ChannelInfo is what a channel is and has done: a live one, with a publisher, or one
@@ -48,7 +49,7 @@ type ChannelInfo struct {
 	Since     time.Time    `json:"since"`     // when the publisher, else the first that waits, came
 	Publisher *SessionInfo `json:"publisher"` // nil: none
 	Receivers int          `json:"receivers"` // those that are served
-	Waiting   int          `json:"waiting"`   // those that wait for a publisher
+	Waiting   int          `json:"waiting"`   // those that wait for a publisher, or for a key frame
 
 	// What was published: see SessionInfo.
 	Packets        int64   `json:"packets"`
@@ -59,6 +60,14 @@ type ChannelInfo struct {
 	CacheSeconds float64 `json:"cache_seconds"` // between the arrivals of its first and its last packet
 	HeldBytes    int64   `json:"held_bytes"`    // memory, the cache and what slow receivers still need
 	ContentType  string  `json:"content_type"`  // of the first packet; "": not known
+
+	// What the newest init segment says, and the stream: zero where the container is not
+	// known, or does not tell.
+	Container       string   `json:"container"` // webm, matroska, mp4, flv or mpegts
+	Codecs          []string `json:"codecs"`    // of each track that has a name (RFC 6381)
+	Width           int      `json:"width"`     // of the first video track, in pixels
+	Height          int      `json:"height"`
+	KeyFrameSeconds float64  `json:"key_frame_seconds"` // between the arrivals of the two newest key frames
 }
 
 // Totals is what all sessions have carried since the server was made, also those that
@@ -68,6 +77,7 @@ type Totals struct {
 	ReceivedPackets int64 `json:"received_packets"`
 	SentBytes       int64 `json:"sent_bytes"`
 	SentPackets     int64 `json:"sent_packets"`
+	Skips           int64 `json:"skips"` // how often a receiver has jumped ahead
 }
 
 // add counts what a session has carried.
@@ -111,7 +121,7 @@ const slowest = 10
 type Overview struct {
 	Publishers int
 	Receivers  int // those that are served, also of streams that have ended
-	Waiting    int // receivers that wait for a publisher
+	Waiting    int // receivers that wait for a publisher, or for a key frame
 	Sessions   []KindCount
 	Totals     Totals
 
@@ -164,6 +174,7 @@ func (srv *Server) Overview() Overview {
 		o.Slowest = append(o.Slowest, s.info(now))
 	}
 	o.Totals = srv.roster.totals()
+	o.Totals.Skips = srv.skips.Load()
 	return o
 }
 

@@ -223,7 +223,7 @@ func TestWhoIsOverrunIsEnded(t *testing.T) {
 			s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
 			s.ch = ch
 			all = append(all, s)
-			ch.admit(s)
+			ch.admit(s, place{})
 		}
 		g := (*ch.groups.Load())[0]
 		var full atomic.Bool

@@ -84,6 +84,7 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 // can be given back. The caller holds the group's passing.
 func (m *member) leave() {
 	defer m.s.contain()
+	m.s.through()
 	r := m.s.ch.ring
 	m.observe(r, m.s.ch.age(m.s.srv.now()))
 	m.cur.Close(r)

@@ -63,7 +63,7 @@ func (r *registry) contentType(name, key string) (string, bool) {
 	if ch.ring == nil {
 		return "", true
 	}
-	return ch.ContentType(), sameKey(key, ch.publisher.key)
+	return ch.index.contentType(ch.ContentType()), sameKey(key, ch.publisher.key)
 }
 
 // lock returns the channel of that name with its lock held.

@@ -63,6 +63,7 @@ type Server struct {
 	roster   roster
 	closing  closingList
 	budget   budget
+	skips    atomic.Int64 // how often a receiver has jumped ahead
 	survey   survey
 
 	// Atomic.

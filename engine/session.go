@@ -91,6 +91,9 @@ type session struct {
 	beats     uint8 // looks since the last heartbeat
 	postponed uint8 // looks for which that was put off
 
+	// Static after construction.
+	start start // where a receiver begins
+
 	// Set by the end, before the session is in the closing list, then static.
 	endedAt int64 // Server.now
 

@@ -107,7 +107,7 @@ func (v *survey) await() {
 	v.late = v.late[:0]
 }
 
-// waits reports whether a receiver waits for a publisher. Any goroutine that does not
+// waits reports whether a receiver waits for a publisher, or for a sync point. Any goroutine that does not
 // hold the channel's lock.
 func (s *session) waits() bool {
 	if s.kind == publish || s.group.Load() != nil {
@@ -127,6 +127,7 @@ func (s *session) info(now int64) SessionInfo {
 	n := s.numbers()
 	i.Bytes, i.Packets, i.BytesPerSecond = n.sum.bytes, n.sum.packets, n.rateAt(now, s.began)
 	i.LagBytes, i.LagPackets, i.LagSeconds = n.lagBytes, int64(n.lagPackets), n.lag.seconds()
+	i.Skips = int64(n.skips)
 	if n.first != 0 {
 		sec := time.Duration(n.first - s.began).Seconds()
 		i.FirstByteSeconds = &sec
@@ -143,7 +144,7 @@ func (srv *Server) wall(at int64) time.Time {
 func (ch *Channel) info() (i ChannelInfo, ok bool) {
 	ch.mu.Lock()
 	p, r := ch.publisher, ch.ring
-	i = ChannelInfo{Name: ch.name, Waiting: len(ch.waiting)}
+	i = ChannelInfo{Name: ch.name, Waiting: len(ch.waiting), Codecs: []string{}}
 	begun := int64(math.MaxInt64)
 	for _, w := range ch.waiting {
 		begun = min(begun, w.began)
@@ -160,7 +161,8 @@ func (ch *Channel) info() (i ChannelInfo, ok bool) {
 		return i, false
 	}
 	i.Live, i.Since, i.Receivers, i.HeldBytes = true, ch.srv.wall(ch.since), int(ch.receivers()), r.Size()
-	i.ContentType = ch.ContentType()
+	i.ContentType = ch.index.contentType(ch.ContentType())
+	ch.index.describe(&i)
 	p.observePublished()
 	pi := p.info(ch.srv.now())
 	i.Publisher, i.Bytes, i.Packets, i.BytesPerSecond = &pi, pi.Bytes, pi.Packets, pi.BytesPerSecond
@@ -171,12 +173,16 @@ func (ch *Channel) info() (i ChannelInfo, ok bool) {
 	return i, true
 }
 
-// endAll ends the channel's publisher, and who waits for one. It reports whether there was
-// any. Any goroutine.
+// endAll ends the channel's publisher, and who waits for one: who waits for a sync point is
+// a receiver like others, and is told the stream's end. It reports whether there was any.
+// Any goroutine.
 func (ch *Channel) endAll(r reason) bool {
 	ch.mu.Lock()
 	p := ch.publisher
-	waiting := slices.Clone(ch.waiting)
+	var waiting []*session
+	if ch.ring == nil {
+		waiting = slices.Clone(ch.waiting)
+	}
 	ch.mu.Unlock()
 	if p != nil {
 		p.end(r)

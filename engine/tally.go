@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ws-stream-server/ring"
@@ -16,6 +17,10 @@ import (
 type tally struct {
 	mu sync.Mutex // held for moments, nothing is taken under it
 	numbers
+
+	// Atomic, stored under the index's mu: what a receiver gets that is not in the ring,
+	// until it is through with that; nil: nothing, see lead.
+	lead atomic.Pointer[lead]
 }
 
 // numbers is what stands in a tally, guarded by its mu.
@@ -30,6 +35,8 @@ type numbers struct {
 	lagBytes   int64
 	lagPackets uint32
 	lag        millis // how long ago the packet came that is next for it
+
+	skips uint32 // how often it has jumped ahead
 
 	// The last look of the survey's own, or the first byte, for the rate.
 	lookAt, lookBytes int64   // Server.now, sum.bytes; lookAt 0: none yet
@@ -110,7 +117,8 @@ func (s *session) noteRate(now int64) {
 }
 
 // begun reports whether a receiver that stood at joined has got anything since, and
-// notes it. The pass that it joined in, or a later one, goes on: what it gets first is
+// notes it; one that was given packets of its own first has begun once it is through with
+// them. The pass that it joined in, or a later one, goes on: what it gets first is
 // still there. The caller holds the group's passing.
 func (m *member) begun(joined ring.Cursor) bool {
 	defer m.s.contain()
@@ -119,6 +127,10 @@ func (m *member) begun(joined ring.Cursor) bool {
 	}
 	base, _ := joined.Position() // known: there is a packet
 	m.s.tallied().begin(joined.Seq(), base, m.s.srv.now())
+	if m.cur.Detour() {
+		return false
+	}
+	m.s.through()
 	return true
 }
 
@@ -135,7 +147,7 @@ func (m *member) observe(r *ring.Ring, age uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.first != 0 {
-		t.sum = sum{int64(at - t.base), int64(m.cur.Seq() - t.seq)}
+		t.sum = sum{int64(at - t.base), int64(m.cur.Seq() + m.cur.Jump() - t.seq)}
 	}
 	t.lagPackets, t.lagBytes = uint32(packets), int64(bytes) // so many fit into no ring
 	switch {

@@ -73,7 +73,7 @@ func TestLagAfter49Days(t *testing.T) {
 	ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
 	s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
 	s.ch = ch
-	ch.admit(s)
+	ch.admit(s, place{})
 	g := (*ch.groups.Load())[0]
 	g.pass(srv.now())                    // its socket is not free: it has a place, and gets nothing
 	come := uint32(math.MaxUint32 - 999) // a second before they begin anew
@@ -194,7 +194,7 @@ func TestLagOfAReceiverThatWasOverrun(t *testing.T) {
 	ch.ring = ring.New(ring.Config{Lag: 64 << 10, Lowest: ch.lowest})
 	s := srv.newSession(target{channel: "cam", key: "key", kind: receive}, netip.MustParseAddrPort("127.0.0.1:1"))
 	s.ch = ch
-	ch.admit(s)
+	ch.admit(s, place{})
 	g := (*ch.groups.Load())[0]
 	g.pass(srv.now()) // its socket is not free: it has a place, and gets nothing
 	ch.since = srv.now() - int64(5*time.Second)

@@ -31,7 +31,7 @@ var (
 	ready     = desc("ready", "1 while new clients should be sent here, else 0: as /readyz says.")
 
 	sessionsNow = desc("sessions", "Stream connections now, by kind and door.", "kind", "door")
-	waiting     = desc("receivers_waiting", "Receivers now whose channel has no publisher.")
+	waiting     = desc("receivers_waiting", "Receivers now that wait: for a publisher, or for a key frame.")
 	closing     = desc("sessions_closing", "Of the sessions, those that are being ended.")
 	channels    = desc("channels", "Channels now: live, or waiting for a publisher.", "state")
 	handshakes  = desc("handshakes", "Handshakes now that are not answered yet.")
@@ -42,6 +42,7 @@ var (
 	receivedPackets = desc("received_packets_total", "Packets from publishers.")
 	sentBytes       = desc("sent_bytes_total", "Bytes of packets to receivers.")
 	sentPackets     = desc("sent_packets_total", "Packets to receivers.")
+	skips           = desc("receiver_skips_total", "How often a slow receiver has jumped ahead to a key frame (SLOW_RECEIVER=skip).")
 
 	memoryUsed  = desc("memory_used_bytes", "What caches, messages and unsent bytes of all channels take together.")
 	memoryLimit = desc("memory_limit_bytes", "What caches, messages and unsent bytes may take together: four fifths of MEMORY_LIMIT_MB.")
@@ -57,7 +58,7 @@ var (
 func (m *metrics) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, ready, sessionsNow, waiting, closing, channels, handshakes, atTheDoor, ended, receivedBytes, receivedPackets,
-		sentBytes, sentPackets, memoryUsed, memoryLimit, cacheBytes, lagNow, lagWorst, wrongTokensTotal,
+		sentBytes, sentPackets, skips, memoryUsed, memoryLimit, cacheBytes, lagNow, lagWorst, wrongTokensTotal,
 	} {
 		c <- d
 	}
@@ -96,6 +97,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	counter(receivedPackets, o.Totals.ReceivedPackets)
 	counter(sentBytes, o.Totals.SentBytes)
 	counter(sentPackets, o.Totals.SentPackets)
+	counter(skips, o.Totals.Skips)
 	gauge(waiting, float64(o.Waiting))
 	worst := 0.0
 	if len(o.Slowest) > 0 {

@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+
+	"ws-stream-server/engine/media"
+)
+
+// index is where the decoders of a stream can start: its sync points, as long as the
+// ring has them, each with the init segment that it needs. Of a stream that is of no
+// known container it is empty and stays so.
+type index struct {
+	// Guarded by the publisher's in.mu.
+	stream media.Stream
+	init   []byte
+
+	news bool // owned by the publisher's poller: something has changed since it last asked
+
+	// Guarded by mu, under which no other lock is taken but a tally's.
+	mu        sync.Mutex
+	container media.Container
+	tracks    []media.Track // written by the publisher's poller alone, which may read it without mu
+	points    []*syncPoint  // oldest first
+	segment   *initSegment  // of the newest
+	fresh     *syncPoint    // the newest, if the poller has found it since it last asked
+	led       []*syncPoint  // those with a lead, maxLeads at most, in the order in which these were made
+	keyFrames interval
+	blank     bool     // the first packet is empty: a probe gets that
+	bridge    struct { // the last one that was asked for
+		from, to *syncPoint
+		lead     *lead
+	}
+}
+
+// syncPoint is where a decoder can start.
+type syncPoint struct {
+	// Static after construction.
+	at   media.Point
+	init *initSegment
+	came millis // since the ring's start
+
+	// Guarded by the index's mu.
+	lead      *lead // what a joiner gets first; nil: it is to be made
+	forgotten bool  // nobody may join at it any more: what it holds is not counted
+}
+
+// initSegment is what decoders need that start at some of the sync points.
+type initSegment struct {
+	payload []byte // static after construction
+	points  int    // that are remembered: as long as there are any, payload is counted; guarded by the index's mu
+}
+
+// maxPoints is how many sync points are remembered; beyond that every second one of the
+// older half is forgotten. It is an hour of a picture's key frames each second, and
+// more of a cache than most have.
+const maxPoints = 4096
+
+// interval is the time between sync points.
+type interval struct {
+	known      bool
+	last, span millis // when the newest ones came; between two, when they last came apart
+	together   millis // how many have come at last
+}
+
+// follow looks at the packet that was just published: payload is its bytes, in the ring.
+// Called by the ring's writer, with in.mu held.
+func (ch *Channel) follow(payload []byte, age uint32) {
+	x := &ch.index
+	before := x.stream.Container()
+	if before == media.Opaque {
+		return
+	}
+	seq := ch.ring.Head() - 1
+	if len(payload) == 0 && seq == 0 {
+		x.news = true
+		x.noteBlank()
+	}
+	found := x.stream.Write(seq, payload)
+	init := x.stream.Init()
+	if len(found) == 0 && same(init, x.init) && same(x.stream.Tracks(), x.tracks) && x.stream.Container() == before {
+		return
+	}
+	// Slow path: once a sync point, or when there is more to tell of the tracks.
+	x.init, x.news = init, true
+	ch.note(found, millis(age))
+	if len(found) == 0 {
+		return
+	}
+	newest := found[len(found)-1].Seq
+	ch.found.Store(newest + 1) // before the next packet, which might be in the same read
+	if ch.srv.cfg.GOPCacheMode == startNames[startKeyFrame] {
+		ch.ring.KeepFrom(newest)
+	}
+}
+
+// noteBlank is told that the stream's first packet is empty.
+func (x *index) noteBlank() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.blank = true
+}
+
+// same reports whether two slices are one.
+func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
+// note makes what the stream has shown known to joiners. Called as follow is.
+func (ch *Channel) note(found []media.Point, age millis) {
+	x, b := &ch.index, &ch.srv.budget
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.container, x.tracks = x.stream.Container(), x.stream.Tracks()
+	if x.container == media.Opaque {
+		x.forgetAll(b)
+		return
+	}
+	if x.segment == nil || !same(x.segment.payload, x.init) {
+		x.segment = &initSegment{payload: x.init}
+	}
+	for i, p := range found {
+		x.keyFrames.note(age)
+		if i > 0 && i+1 < len(found) && found[i-1].Seq == p.Seq && found[i+1].Seq == p.Seq {
+			continue // nobody starts between a packet's first sync point and its last
+		}
+		x.fresh = &syncPoint{at: p, init: x.segment, came: age}
+		x.points = append(x.points, x.fresh)
+		if x.segment.points++; x.segment.points == 1 {
+			b.add(int64(len(x.segment.payload)))
+		}
+	}
+	gone, oldest := 0, ch.ring.Oldest()
+	for gone < len(x.points) && x.points[gone].at.Seq < oldest {
+		gone++
+	}
+	x.forget(b, x.points[:gone])
+	x.points = x.points[gone:]
+	for len(x.points) > maxPoints {
+		x.thin(b)
+	}
+}
+
+// thin forgets every second point of the older half. The caller holds mu.
+func (x *index) thin(b *budget) {
+	var kept []*syncPoint
+	older := len(x.points) / 4 * 2
+	for i := 0; i < older; i += 2 {
+		kept = append(kept, x.points[i])
+		x.forget(b, x.points[i+1:i+2])
+	}
+	x.points = append(kept, x.points[older:]...)
+}
+
+// note is told that a sync point came. Those that come at once lie apart as far as the
+// next one is from them all.
+func (i *interval) note(age millis) {
+	switch {
+	case !i.known:
+		i.known, i.last, i.together = true, age, 0
+	case age != i.last:
+		i.span = (age - i.last) / max(i.together, 1)
+		i.last, i.together = age, 0
+	}
+	i.together++
+}
+
+// first returns the oldest sync point that does not lie before seq, newest the newest
+// one; nil: there is none. The caller holds mu.
+func (x *index) first(seq uint64) *syncPoint {
+	i, _ := slices.BinarySearchFunc(x.points, seq, func(p *syncPoint, seq uint64) int { return cmp.Compare(p.at.Seq, seq) })
+	if i == len(x.points) {
+		return nil
+	}
+	return x.points[i]
+}
+
+func (x *index) newest(seq uint64) *syncPoint {
+	if n := len(x.points); n > 0 && x.points[n-1].at.Seq >= seq {
+		return x.points[n-1]
+	}
+	return nil
+}
+
+// forget gives up sync points. The caller holds mu.
+func (x *index) forget(b *budget, points []*syncPoint) {
+	for _, p := range points {
+		x.unlead(b, p)
+		p.forgotten = true
+		if p.init.points--; p.init.points == 0 {
+			b.add(-int64(len(p.init.payload)))
+		}
+	}
+	clear(points)
+}
+
+// forgetAll gives everything up. The caller holds mu.
+func (x *index) forgetAll(b *budget) {
+	x.forget(b, x.points)
+	x.points, x.fresh = nil, nil
+	x.setBridge(b, nil, nil, nil)
+}
+
+// release gives up everything: nobody joins any more. Any goroutine.
+func (x *index) release(b *budget) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.forgetAll(b)
+}
+
+// describe adds what is known of the stream's media to a channel's description. Any
+// goroutine.
+func (x *index) describe(i *ChannelInfo) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i.Container = x.container.String()
+	i.Codecs = x.codecs()
+	i.KeyFrameSeconds = x.keyFrames.span.seconds()
+	for _, t := range x.tracks {
+		if t.Kind == "video" {
+			i.Width, i.Height = t.Width, t.Height
+			break
+		}
+	}
+}
+
+// codecs returns the tracks' codecs, as far as they have names. The caller holds mu.
+func (x *index) codecs() []string {
+	list := []string{}
+	for _, t := range x.tracks {
+		if t.Codec != "" {
+			list = append(list, t.Codec)
+		}
+	}
+	return list
+}
+
+// followed are the containers that are followed, as contentTypes has them.
+var followed = [...]container{media.WebM: webm, media.Matroska: matroska, media.MP4: mp4, media.FLV: flv, media.MPEGTS: mpegTS}
+
+// contentType returns the media type with the codecs (RFC 6381, 3): that of the container,
+// or the one that is given, by the first packet, while that is not known, which may have
+// been too short to tell. There are no codecs where one has no name, or the container's
+// registration has no such parameter. Any goroutine.
+func (x *index) contentType(sniffed string) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	name := contentTypes[followed[x.container]]
+	if name == "" {
+		return sniffed
+	}
+	codecs := x.codecs()
+	if x.container != media.WebM && x.container != media.MP4 || len(codecs) == 0 || len(codecs) < len(x.tracks) {
+		return name
+	}
+	return name + `; codecs="` + strings.Join(codecs, ", ") + `"`
+}

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"ws-stream-server/engine/frame"
+	"ws-stream-server/engine/media"
+	"ws-stream-server/ring"
+)
+
+// A WebM of sound alone, each of whose clusters is a sync point, also one without sound.
+const (
+	soundInit = "\x1A\x45\xDF\xA3\x87\x42\x82\x84webm" + "\x18\x53\x80\x67\xFF" + "\x16\x54\xAE\x6B\x88\xAE\x86\xD7\x81\x02\x83\x81\x02"
+	silence   = "\x1F\x43\xB6\x75\x80"
+)
+
+// newIndexed returns a channel whose packets are looked at, and nothing else is done with.
+func newIndexed() *Channel {
+	return &Channel{srv: &Server{}, ring: ring.New(ring.Config{Cache: 16 * mib})}
+}
+
+// put publishes a packet, and has it looked at.
+func (ch *Channel) put(payload string) {
+	n := len(payload)
+	packet := ch.ring.Reserve(frame.HeaderSize(n) + n)
+	inside := packet[frame.PutHeader(packet, frame.Binary, n):]
+	copy(inside, payload)
+	ch.ring.Commit(0)
+	ch.follow(inside, 0)
+}
+
+// A packet that is full of sync points, as no encoder sends it, costs the memory of two.
+func TestIndexOfPacketFullOfPoints(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.put(soundInit)
+	ch.put(strings.Repeat(silence, 500))
+	ch.put("")
+	ch.put(silence)
+	var at []media.Point
+	for _, p := range ch.index.points {
+		at = append(at, p.at)
+	}
+	if want := []media.Point{{Seq: 1}, {Seq: 1, Offset: 499 * len(silence)}, {Seq: 3}}; !slices.Equal(at, want) {
+		t.Errorf("there are sync points at %v, wanted %v", at, want)
+	}
+}
+
+// However many sync points there are, a bounded number is kept, old ones thinly, and the
+// first from a packet on is found.
+func TestIndexOfManyPoints(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	x := &ch.index
+	ch.put(soundInit)
+	for range 2 * maxPoints {
+		ch.put(silence)
+		if len(x.points) > maxPoints {
+			t.Fatalf("%d sync points are kept, wanted at most %d", len(x.points), maxPoints)
+		}
+	}
+	if p := x.newest(0); p == nil || p.at.Seq != 2*maxPoints {
+		t.Errorf("the newest sync point is %+v, wanted that of packet %d", p, 2*maxPoints)
+	}
+	for seq := range uint64(2*maxPoints + 3) {
+		i := slices.IndexFunc(x.points, func(p *syncPoint) bool { return p.at.Seq >= seq })
+		got, want := x.first(seq), (*syncPoint)(nil)
+		if i >= 0 {
+			want = x.points[i]
+		}
+		if got != want {
+			t.Fatalf("from packet %d on the first sync point is %s, wanted %s", seq, fmt.Sprint(got), fmt.Sprint(want))
+		}
+	}
+}
+
+// transportPacket is a packet of a transport stream that begins so, and is full.
+func transportPacket(begin string) string { return begin + strings.Repeat("\xFF", 188-len(begin)) }
+
+// What a transport stream says of its sound only with the sound is told when it comes, not
+// at the next key frame, which may be seconds away.
+func TestIndexTellsCodecsAtOnce(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	pat := transportPacket("\x47\x40\x00\x10\x00" + "\x00\xB0\x0D\x00\x01\xC1\x00\x00\x00\x01\xF0\x00\x2A\xB1\x04\xB2")
+	pmt := transportPacket("\x47\x50\x00\x10\x00" + "\x02\xB0\x17\x00\x01\xC1\x00\x00\xE1\x00\xF0\x00\x1B\xE1\x00\xF0\x00\x0F\xE1\x01\xF0\x00\x2F\x44\xB9\x9B")
+	ch.put(pat + pmt + transportPacket("\x47\x1F\xFF\x10"))
+	if got := ch.index.codecs(); ch.index.container != media.MPEGTS || len(ch.index.tracks) != 2 || len(got) > 0 {
+		t.Fatalf("it is a %q, its codecs are %q of %d tracks, wanted none yet of 2", ch.index.container, got, len(ch.index.tracks))
+	}
+	ch.put(transportPacket("\x47\x41\x01\x10" + "\x00\x00\x01\xC0\x00\x00\x80\x80\x05\x21\x00\x01\x00\x01" + "\xFF\xF1\x4C\x80"))
+	if got := ch.index.codecs(); !slices.Equal(got, []string{"mp4a.40.2"}) {
+		t.Errorf("the codecs are %q, wanted that of the sound", got)
+	}
+}
+
+// Init segments are counted as long as a sync point needs them, each once: a recorder that
+// starts over again and again does not take memory that nobody knows of.
+func TestIndexCountsInitSegments(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	used := func() int64 { return ch.srv.budget.used.Load() }
+	ch.put(soundInit + silence)
+	one := used()
+	if want := int64(len(soundInit)); one != want {
+		t.Errorf("of an init segment of %d bytes %d are counted", want, one)
+	}
+	ch.put(silence)
+	if used() != one {
+		t.Errorf("with a second sync point %d bytes are counted, wanted %d", used(), one)
+	}
+	ch.put(soundInit + silence)
+	if used() != 2*one {
+		t.Errorf("with a second init segment %d bytes are counted, wanted %d", used(), 2*one)
+	}
+	ch.index.forget(&ch.srv.budget, ch.index.points[:2])
+	if used() != one {
+		t.Errorf("without the points of the first init segment %d bytes are counted, wanted %d", used(), one)
+	}
+	ch.index.points = ch.index.points[2:]
+	ch.index.release(&ch.srv.budget)
+	if used() != 0 {
+		t.Errorf("at the end %d bytes are counted", used())
+	}
+}
+
+// Who has chosen a sync point that is forgotten before it has joined there chooses again:
+// what it was given first would be counted for ever.
+func TestIndexForgetsForGood(t *testing.T) {
+	t.Parallel()
+	for _, forgotten := range []bool{false, true} {
+		ch := newIndexed()
+		ch.put(soundInit + silence)
+		p := ch.index.newest(0)
+		if forgotten {
+			ch.index.forget(&ch.srv.budget, ch.index.points[:1])
+		}
+		_, ok := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
+		if used := ch.srv.budget.used.Load(); ok == forgotten || (used == 0) != forgotten {
+			t.Errorf("forgotten %v: joined %v, and %d bytes are counted", forgotten, ok, used)
+		}
+	}
+}
+
+// A probe of a stream of large packets gets the beginning of one: it has a copy of its own.
+func TestProbeOfLargePackets(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.put(soundInit + silence + "\xEC\x10\x30\x00\x00" + strings.Repeat("\x00", 3*mib)) // an element that is to be ignored
+	c, ok := enterProbe(&session{srv: ch.srv}, ch.index.newest(0), ch.ring.JoinAt, func(uint64) {})
+	if !ok {
+		t.Fatal("the probe cannot join")
+	}
+	payload := frame.Payload(c.TakeRest(math.MaxInt))
+	if n := len(soundInit) + maxProbeMedia; len(payload) != n || !strings.HasPrefix(string(payload), soundInit+silence+"\xEC") {
+		t.Errorf("it gets %d bytes, wanted the init segment and media, %d", len(payload), n)
+	}
+}

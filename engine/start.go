@@ -1,0 +1,299 @@
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+
+	"ws-stream-server/engine/frame"
+	"ws-stream-server/engine/media"
+	"ws-stream-server/ring"
+)
+
+// start is where in a stream a receiver begins. It matters where the container is known:
+// of other streams everybody gets what the cache has.
+type start uint8
+
+const (
+	startFull     start = iota // everything that the cache has and that can be decoded
+	startKeyFrame              // the newest key frame
+	startLive                  // the next key frame
+)
+
+var startNames = [...]string{startFull: "full", startKeyFrame: "keyframe", startLive: "live"}
+
+const badStart = "Bad request: start is full, keyframe or live, and given once"
+
+// parseStart reads what a query says of the start; if it says nothing, GOP_CACHE_MODE
+// does, but for an encoder that wants everything. A word that is none of them, and a second
+// one, is refused. A publisher may have a query of its own.
+func (f *front) parseStart(query string, k kind) (s start, ok bool) {
+	if k == publish {
+		return startFull, true
+	}
+	word := ""
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if n, err := url.QueryUnescape(name); err != nil || n != "start" {
+			continue
+		}
+		value, err := url.QueryUnescape(value)
+		if err != nil || word != "" || value == "" {
+			return 0, false
+		}
+		word = value
+	}
+	switch {
+	case word != "":
+	case k == receiveClearCache:
+		return startFull, true
+	default:
+		word = cmp.Or(f.srv.cfg.GOPCacheMode, startNames[startFull])
+	}
+	i := slices.Index(startNames[:], word)
+	return start(i), i >= 0
+}
+
+// place is where a receiver begins to read. A zero place is the cache's beginning.
+type place struct {
+	point *syncPoint // the init segment, then from here on
+	wait  bool       // not yet: at the next sync point
+	fresh bool       // the point was just found, by the caller: it may lie before the cache
+	first bool       // the first packet of all, as long as it is there: see Channel.keepFirst
+	head  bool       // behind everything: the stream is over
+}
+
+// choose returns where a receiver that comes now starts. The caller holds the channel's
+// lock; there is a ring.
+//
+// The policy: as long as the beginning of the stream is there, and wanted, a receiver
+// gets the stream as it was published. After that what the cache begins with cannot be
+// decoded: it gets the init segment, and goes on at a sync point. A stream of no known
+// container is always given from the cache's beginning on.
+func (ch *Channel) choose(s *session) place {
+	x, r := &ch.index, ch.ring
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	cached, off := r.JoinPoint(), r.CacheOff() || ch.srv.cfg.GOPCacheSizeMB == 0
+	whole := cached == 0 && !off
+	switch {
+	case x.container == media.Opaque, s.kind == probe && x.blank && whole:
+		return place{}
+	case s.kind == probe:
+		return x.chooseProbe(cached, whole, off)
+	case x.container == media.Undecided:
+		return place{}
+	case whole && (s.start == startFull || len(x.points) == 0):
+		return place{}
+	case off || s.start == startLive:
+		return place{wait: true}
+	case s.start == startKeyFrame:
+		return atOrWait(x.newest(cached))
+	default:
+		return atOrWait(x.first(cached))
+	}
+}
+
+// chooseProbe is choose for a probe, which gets one message: it waits until that can have
+// the init segment and some media, unless the first packet does. The caller holds mu.
+func (x *index) chooseProbe(cached uint64, whole, off bool) place {
+	switch {
+	case off || len(x.points) == 0:
+		return place{wait: true}
+	case whole && x.points[0].at.Seq == 0:
+		return place{}
+	default:
+		return atOrWait(x.first(cached))
+	}
+}
+
+func atOrWait(p *syncPoint) place { return place{point: p, wait: p == nil} }
+
+// admitWaiting gives those that wait for a sync point their places, if there is a new one,
+// and all if the stream has turned out to be of no known container; probes also if it has
+// begun with an empty packet. Called on the
+// publisher's poller after it has published, without in.mu: no packet is published
+// meanwhile.
+func (ch *Channel) admitWaiting() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	in := &ch.publisher.in
+	in.mu.Lock() // excludes the keeper: the ring keeps what it has
+	defer in.mu.Unlock()
+	ch.index.mu.Lock()
+	opaque, blank, p := ch.index.container == media.Opaque, ch.index.blank, ch.index.fresh
+	ch.index.fresh = nil
+	ch.index.mu.Unlock()
+	defer ch.found.Store(0)
+	if !opaque && !blank && p == nil {
+		return
+	}
+	waiting := ch.waiting
+	ch.waiting = nil
+	for _, w := range waiting {
+		w.waiting = -1
+		to := ch.chooseNow(w, p, opaque)
+		if w.ending.Load() == 0 && !to.wait && ch.admit(w, to) {
+			w.wakeOwner()
+			continue
+		}
+		ch.keepWaiting(w)
+	}
+	ch.keepFirst.Store(false)
+}
+
+// chooseNow returns the place of one that has waited for a sync point, which has come; nil:
+// none will, for the stream is opaque, or it has begun with an empty packet, which is what a
+// probe gets. The caller holds the channel's lock.
+func (ch *Channel) chooseNow(w *session, p *syncPoint, opaque bool) place {
+	switch {
+	case p == nil:
+		return place{wait: !opaque && w.kind != probe, first: w.kind == probe && ch.keepFirst.Load()}
+	case w.kind == probe:
+		if to := ch.choose(w); !to.wait {
+			return to
+		}
+	}
+	return place{point: p, fresh: true}
+}
+
+// keepWaiting puts a receiver among those that wait. The caller holds mu.
+func (ch *Channel) keepWaiting(s *session) {
+	s.waiting = int32(len(ch.waiting))
+	ch.waiting = append(ch.waiting, s)
+	if s.kind == probe && ch.ring != nil && ch.ring.Head() == 0 {
+		ch.keepFirst.Store(true)
+	}
+}
+
+// dismissWaiting has those that still wait for a sync point told that the stream is over:
+// no other comes. A probe gets what there is. Called when the publisher has ended.
+func (ch *Channel) dismissWaiting() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	in := &ch.publisher.in
+	in.mu.Lock() // see admitWaiting
+	defer in.mu.Unlock()
+	waiting := ch.waiting
+	ch.waiting = nil
+	ch.found.Store(0)
+	for _, w := range waiting {
+		w.waiting = -1
+		ch.admit(w, place{head: w.kind != probe, first: w.kind == probe && ch.keepFirst.Load()})
+	}
+	ch.keepFirst.Store(false)
+}
+
+// enter returns a cursor at a place, false if the ring does not have it any more. pin is
+// as for ring.Join.
+func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Cursor, bool) {
+	at := ch.ring.JoinAt
+	if to.first {
+		if cur, ok := ch.ring.Recall(0, nil, pin); ok {
+			return cur, true
+		}
+	}
+	switch {
+	case to.head:
+		return at(ch.ring.Head(), nil, pin)
+	case to.point == nil:
+		return ch.ring.Join(pin), true
+	case to.fresh:
+		at = ch.ring.Recall
+	}
+	x := &ch.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s.kind == probe {
+		return enterProbe(s, to.point, at, pin)
+	}
+	return ch.enterAt(s, to.point, at, pin)
+}
+
+// joinAt is ring.JoinAt, or ring.Recall.
+type joinAt func(seq uint64, lead *ring.Lead, pin func(seq uint64)) (ring.Cursor, bool)
+
+// enterAt returns a cursor that gives the init segment, then the rest of the packet in
+// which the point lies, if that is not its beginning, each as a packet, and then what
+// follows; false as well if the point was forgotten since it was chosen. The caller holds
+// the index's mu.
+func (ch *Channel) enterAt(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring.Cursor, bool) {
+	if p.forgotten {
+		return ring.Cursor{}, false
+	}
+	next := p.at.Seq
+	if p.at.Offset > 0 {
+		next++
+	}
+	if next == 0 {
+		return at(0, nil, pin) // all that a decoder needs comes behind it, and nothing can stand before
+	}
+	if p.lead == nil {
+		c, ok := at(p.at.Seq, nil, pin)
+		if !ok || !c.More() {
+			return ring.Cursor{}, false
+		}
+		arrived, _ := c.Arrived()
+		payloads := [][]byte{p.init.payload}
+		if p.at.Offset > 0 {
+			payloads = append(payloads, frame.Payload(c.TakeRest(math.MaxInt))[p.at.Offset:])
+		}
+		ch.index.setLead(&ch.srv.budget, p, newLead(arrived, next, payloads))
+	}
+	l := p.lead
+	c, ok := at(next, l.Lead, pin)
+	if ok {
+		s.takes(l)
+	}
+	return c, ok
+}
+
+// probeMedia is how much of the stream a probe gets with the init segment, in bytes, if
+// there is as much: enough for a prober to see a picture in most streams.
+const probeMedia = 64 << 10
+
+// maxProbeMedia is the most of it, in bytes: of a larger packet the rest is left out. Each
+// probe has a copy of its own.
+const maxProbeMedia = mib
+
+// enterProbe returns a cursor that gives the init segment and what follows the point as
+// one packet. The caller holds the index's mu.
+func enterProbe(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring.Cursor, bool) {
+	c, ok := at(p.at.Seq, nil, pin)
+	if !ok || !c.More() {
+		return ring.Cursor{}, false
+	}
+	arrived, _ := c.Arrived()
+	payload := bytes.Clone(p.init.payload)
+	for skip := p.at.Offset; len(payload) < len(p.init.payload)+probeMedia; skip = 0 {
+		packet := c.TakeRest(math.MaxInt)
+		if packet == nil {
+			break
+		}
+		rest := frame.Payload(packet)[skip:]
+		payload = append(payload, rest[:min(len(rest), len(p.init.payload)+maxProbeMedia-len(payload))]...)
+	}
+	l := newLead(arrived, c.Seq(), [][]byte{payload})
+	c, ok = at(c.Seq(), l.Lead, pin)
+	if ok {
+		s.takes(l)
+	}
+	return c, ok
+}
+
+// newLead makes packets of these payloads, for cursors that go on with packet next. A
+// stream's first packets have no more room before them than there are packets: where that
+// is too little the payloads become one.
+func newLead(arrived uint32, next uint64, payloads [][]byte) *lead {
+	if uint64(len(payloads)) > next {
+		payloads = [][]byte{bytes.Join(payloads, nil)}
+	}
+	packets := make([][]byte, len(payloads))
+	for i, p := range payloads {
+		packets[i] = frame.AppendFrame(nil, frame.Binary, p)
+	}
+	return &lead{Lead: ring.NewLead(arrived, packets...)}
+}
