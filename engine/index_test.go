@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -159,4 +160,31 @@ func TestProbeOfLargePackets(t *testing.T) {
 	if n := len(soundInit) + maxProbeMedia; len(payload) != n || !strings.HasPrefix(string(payload), soundInit+silence+"\xEC") {
 		t.Errorf("it gets %d bytes, wanted the init segment and media, %d", len(payload), n)
 	}
+}
+
+// Who was to have the stream from its beginning, and comes to its place when the cache
+// has moved on, is given another: what the cache begins with now cannot be decoded.
+func TestTheBeginningLeavesWhileSomebodyJoins(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.srv.cfg.GOPCacheSizeMB = 16
+	ch.srv.drainers = []*drainer{newDrainer()}
+	ch.put(soundInit)
+	s := ch.newcomer(receive)
+	to := ch.choose(s)
+	ch.put(silence)
+	ch.ring.KeepFrom(1)
+	if ch.admit(s, to) {
+		t.Errorf("it begins with packet %d", (*ch.groups.Load())[0].joining[0].cur.Seq())
+	}
+	if to := ch.choose(s); to.point == nil || !ch.admit(s, to) {
+		t.Errorf("no other place: %+v", to)
+	}
+}
+
+// newcomer makes a session that has not joined the channel yet.
+func (ch *Channel) newcomer(k kind) *session {
+	s := ch.srv.newSession(target{channel: "cam", key: "key", kind: k}, netip.MustParseAddrPort("127.0.0.1:1"))
+	s.ch = ch
+	return s
 }

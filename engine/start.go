@@ -59,10 +59,11 @@ func (f *front) parseStart(query string, k kind) (s start, ok bool) {
 
 // place is where a receiver begins to read. A zero place is the cache's beginning.
 type place struct {
+	whole bool       // the first packet of all, as long as the cache begins with it
 	point *syncPoint // the init segment, then from here on
 	wait  bool       // not yet: at the next sync point
 	fresh bool       // the point was just found, by the caller: it may lie before the cache
-	first bool       // the first packet of all, as long as it is there: see Channel.keepFirst
+	first bool       // the first packet of all, as long as it is there, else the cache's beginning: see Channel.keepFirst
 	head  bool       // behind everything: the stream is over
 }
 
@@ -80,14 +81,16 @@ func (ch *Channel) choose(s *session) place {
 	cached, off := r.JoinPoint(), r.CacheOff() || ch.srv.cfg.GOPCacheSizeMB == 0
 	whole := cached == 0 && !off
 	switch {
-	case x.container == media.Opaque, s.kind == probe && x.blank && whole:
+	case x.container == media.Opaque:
 		return place{}
+	case s.kind == probe && x.blank && whole:
+		return place{whole: true}
 	case s.kind == probe:
 		return x.chooseProbe(cached, whole, off)
 	case x.container == media.Undecided:
-		return place{}
+		return place{whole: whole}
 	case whole && (s.start == startFull || len(x.points) == 0):
-		return place{}
+		return place{whole: true}
 	case off || s.start == startLive:
 		return place{wait: true}
 	case s.start == startKeyFrame:
@@ -104,7 +107,7 @@ func (x *index) chooseProbe(cached uint64, whole, off bool) place {
 	case off || len(x.points) == 0:
 		return place{wait: true}
 	case whole && x.points[0].at.Seq == 0:
-		return place{}
+		return place{whole: true}
 	default:
 		return atOrWait(x.first(cached))
 	}
@@ -197,6 +200,8 @@ func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Curso
 		}
 	}
 	switch {
+	case to.whole:
+		return at(0, nil, pin)
 	case to.head:
 		return at(ch.ring.Head(), nil, pin)
 	case to.point == nil:
