@@ -33,6 +33,12 @@ type index struct {
 		from, to *syncPoint
 		lead     *lead
 	}
+	probed struct { // what probes get that begin at a point, which is remembered
+		point *syncPoint
+		lead  *lead
+		next  uint64 // the packet that comes next
+		full  bool   // it stays so, whatever comes
+	}
 }
 
 // syncPoint is where a decoder can start.
@@ -186,6 +192,9 @@ func (x *index) newest(seq uint64) *syncPoint {
 func (x *index) forget(b *budget, points []*syncPoint) {
 	for _, p := range points {
 		x.unlead(b, p)
+		if x.probed.point == p {
+			x.setProbed(b, nil, nil, 0, false)
+		}
 		p.forgotten = true
 		if p.init.points--; p.init.points == 0 {
 			b.add(-int64(len(p.init.payload)))

@@ -147,12 +147,12 @@ func TestIndexForgetsForGood(t *testing.T) {
 	}
 }
 
-// A probe of a stream of large packets gets the beginning of one: it has a copy of its own.
+// A probe of a stream of large packets gets the beginning of one: it is a copy.
 func TestProbeOfLargePackets(t *testing.T) {
 	t.Parallel()
 	ch := newIndexed()
 	ch.put(soundInit + silence + "\xEC\x10\x30\x00\x00" + strings.Repeat("\x00", 3*mib)) // an element that is to be ignored
-	c, ok := enterProbe(&session{srv: ch.srv}, ch.index.newest(0), ch.ring.JoinAt, func(uint64) {})
+	c, ok := ch.enterProbe(&session{srv: ch.srv}, ch.index.newest(0), ch.ring.JoinAt, func(uint64) {})
 	if !ok {
 		t.Fatal("the probe cannot join")
 	}
@@ -179,6 +179,62 @@ func TestTheBeginningLeavesWhileSomebodyJoins(t *testing.T) {
 	}
 	if to := ch.choose(s); to.point == nil || !ch.admit(s, to) {
 		t.Errorf("no other place: %+v", to)
+	}
+}
+
+// Probes that begin at the same sync point share what they get, however many there are: a
+// thousand that come at once, or take nothing, do not cost a thousand copies.
+func TestProbesShareWhatTheyGet(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.srv.drainers = []*drainer{newDrainer()}
+	budget := &ch.srv.budget
+	ch.put(soundInit + silence)
+	first := budget.used.Load()
+	var all []*session
+	pair := func() (payload string) {
+		t.Helper()
+		for range 2 {
+			s := ch.newcomer(probe)
+			all = append(all, s)
+			c, ok := ch.enter(s, place{point: ch.index.points[0]}, func(uint64) {})
+			if !ok {
+				t.Fatal("the probe cannot join")
+			}
+			got := string(frame.Payload(c.TakeRest(math.MaxInt)))
+			if payload != "" && got != payload {
+				t.Errorf("two probes get %q and %q", payload, got)
+			}
+			payload = got
+		}
+		return payload
+	}
+	little := pair()
+	if used, most := budget.used.Load()-first, int64(len(little)+20); little != soundInit+silence || used > most {
+		t.Errorf("two probes of %q cost %d bytes, wanted %d at most", little, used, most)
+	}
+	more := "\xEC\x10\x02\x00\x00" + strings.Repeat("\x00", 0x20000) // an element that is to be ignored
+	ch.put(more)
+	if later := pair(); later != little+more {
+		t.Errorf("later probes get %d bytes, wanted all that has come, %d", len(later), len(little)+len(more))
+	}
+	ch.put(silence)
+	if much := pair(); much != little+more {
+		t.Errorf("probes after them get %d bytes, wanted the same %d: that is enough", len(much), len(little)+len(more))
+	}
+	x := &ch.index
+	held := budget.used.Load()
+	x.forget(budget, x.points[:1])
+	x.points = x.points[1:]
+	if used := budget.used.Load(); used != held {
+		t.Errorf("%d bytes less are counted, though there are probes that have not got them yet", held-used)
+	}
+	for _, s := range all {
+		s.through()
+	}
+	x.release(budget)
+	if used := budget.used.Load(); used != 0 {
+		t.Errorf("when all are through %d bytes are counted", used)
 	}
 }
 

@@ -81,3 +81,15 @@ func (x *index) setBridge(b *budget, from, to *syncPoint, l *lead) {
 	}
 	x.bridge.from, x.bridge.to, x.bridge.lead = from, to, l
 }
+
+// setProbed keeps what probes get that begin at a point for those who are still to come.
+// The caller holds mu.
+func (x *index) setProbed(b *budget, p *syncPoint, l *lead, next uint64, full bool) {
+	if x.probed.lead != nil {
+		x.probed.lead.drop(b)
+	}
+	if l != nil {
+		l.hold(b)
+	}
+	x.probed.point, x.probed.lead, x.probed.next, x.probed.full = p, l, next, full
+}

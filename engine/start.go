@@ -213,7 +213,7 @@ func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Curso
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if s.kind == probe {
-		return enterProbe(s, to.point, at, pin)
+		return ch.enterProbe(s, to.point, at, pin)
 	}
 	return ch.enterAt(s, to.point, at, pin)
 }
@@ -260,16 +260,30 @@ func (ch *Channel) enterAt(s *session, p *syncPoint, at joinAt, pin func(seq uin
 // there is as much: enough for a prober to see a picture in most streams.
 const probeMedia = 64 << 10
 
-// maxProbeMedia is the most of it, in bytes: of a larger packet the rest is left out. Each
-// probe has a copy of its own.
+// maxProbeMedia is the most of it, in bytes: of a larger packet the rest is left out. All
+// that begin at the same point have one copy, as long as no more of the stream is there.
 const maxProbeMedia = mib
 
 // enterProbe returns a cursor that gives the init segment and what follows the point as
-// one packet. The caller holds the index's mu.
-func enterProbe(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring.Cursor, bool) {
+// one packet; false as well if the point was forgotten. The caller holds the index's mu.
+func (ch *Channel) enterProbe(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring.Cursor, bool) {
+	made := &ch.index.probed
+	if p.forgotten || (made.point != p || !made.full && made.next != ch.ring.Head()) && !ch.makeProbed(p, at, pin) {
+		return ring.Cursor{}, false
+	}
+	c, ok := at(made.next, made.lead.Lead, pin)
+	if ok {
+		s.takes(made.lead)
+	}
+	return c, ok
+}
+
+// makeProbed makes what probes get that begin at a point, false if the ring does not have
+// that any more. The caller holds the index's mu.
+func (ch *Channel) makeProbed(p *syncPoint, at joinAt, pin func(seq uint64)) bool {
 	c, ok := at(p.at.Seq, nil, pin)
 	if !ok || !c.More() {
-		return ring.Cursor{}, false
+		return false
 	}
 	arrived, _ := c.Arrived()
 	payload := bytes.Clone(p.init.payload)
@@ -281,12 +295,9 @@ func enterProbe(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring
 		rest := frame.Payload(packet)[skip:]
 		payload = append(payload, rest[:min(len(rest), len(p.init.payload)+maxProbeMedia-len(payload))]...)
 	}
-	l := newLead(arrived, c.Seq(), [][]byte{payload})
-	c, ok = at(c.Seq(), l.Lead, pin)
-	if ok {
-		s.takes(l)
-	}
-	return c, ok
+	full := len(payload) >= len(p.init.payload)+probeMedia
+	ch.index.setProbed(&ch.srv.budget, p, newLead(arrived, c.Seq(), [][]byte{payload}), c.Seq(), full)
+	return true
 }
 
 // newLead makes packets of these payloads, for cursors that go on with packet next. A
