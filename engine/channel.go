@@ -42,11 +42,12 @@ type Channel struct {
 	over   atomic.Int64 // Server.now when the publisher ended; 0 before
 
 	// Atomic. What the ring keeps for those who wait: keepFirst says, its first packet, for
-	// probes that came before the stream and may have to get that; stored under mu. found
-	// is one more than the packet with the sync point that was just found, 0 when there is
-	// none: stored with the publisher's in.mu held, until they have their places.
-	keepFirst atomic.Bool
-	found     atomic.Uint64
+	// probes that came before the stream and may have to get that; awaited, the packet from
+	// which on a sync point may show, for there is somebody in waiting; both stored under mu.
+	// found is one more than the packet with the sync point that was just found, 0 when there
+	// is none: stored with the publisher's in.mu held, until they have their places.
+	keepFirst, awaited atomic.Bool
+	found              atomic.Uint64
 
 	// Atomic: what the first packet that is not empty looks like. Stored by the
 	// publisher's poller when that is in the ring, before it wakes anybody.
@@ -137,6 +138,7 @@ func (ch *Channel) start(s *session) {
 	waiting := ch.waiting
 	ch.waiting = nil
 	ch.keepFirst.Store(false)
+	ch.awaited.Store(false)
 	for _, w := range waiting {
 		w.waiting = -1
 		if w.ending.Load() != 0 {
@@ -168,12 +170,17 @@ func (ch *Channel) age(now int64) uint32 {
 }
 
 // lowest returns the lowest sequence that a receiver still wants, or one that waits.
-// Called by the ring's writer.
+// Called by the ring's writer, with in.mu held.
 func (ch *Channel) lowest() uint64 {
 	if ch.keepFirst.Load() {
 		return 0
 	}
 	low := ch.found.Load() - 1 // math.MaxUint64 if it is 0
+	if ch.awaited.Load() {
+		if p, some := ch.index.stream.Pending(); some {
+			low = min(low, p.Seq)
+		}
+	}
 	if p := ch.groups.Load(); p != nil {
 		for _, g := range *p {
 			low = min(low, g.low.Load())
@@ -277,6 +284,7 @@ func (ch *Channel) leave(s *session) {
 		ch.waiting[last] = nil
 		ch.waiting = ch.waiting[:last]
 		s.waiting = -1
+		ch.awaited.Store(last > 0)
 		return last == 0 && ch.publisher == nil
 	})
 	if g := s.group.Load(); g != nil { // start was faster

@@ -146,6 +146,7 @@ func (ch *Channel) admitWaiting() {
 		ch.keepWaiting(w)
 	}
 	ch.keepFirst.Store(false)
+	ch.awaited.Store(len(ch.waiting) > 0)
 }
 
 // chooseNow returns the place of one that has waited for a sync point, which has come; nil:
@@ -167,6 +168,7 @@ func (ch *Channel) chooseNow(w *session, p *syncPoint, opaque bool) place {
 func (ch *Channel) keepWaiting(s *session) {
 	s.waiting = int32(len(ch.waiting))
 	ch.waiting = append(ch.waiting, s)
+	ch.awaited.Store(true)
 	if s.kind == probe && ch.ring != nil && ch.ring.Head() == 0 {
 		ch.keepFirst.Store(true)
 	}
@@ -188,6 +190,7 @@ func (ch *Channel) dismissWaiting() {
 		ch.admit(w, place{head: w.kind != probe, first: w.kind == probe && ch.keepFirst.Load()})
 	}
 	ch.keepFirst.Store(false)
+	ch.awaited.Store(len(ch.waiting) > 0)
 }
 
 // enter returns a cursor at a place, false if the ring does not have it any more. pin is

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"ws-stream-server/engine/wstest"
@@ -161,6 +162,21 @@ func TestAKeyFrameInTheMiddleOfARead(t *testing.T) {
 	pub.Sync()
 	pub.CloseHandshake(1000)
 	wantJoined(t, "late", late, append([][]byte{flvBegin}, tags[11:21]...)...)
+}
+
+// Who waits for the next key frame gets it, also when it is known to be one only with the
+// packet behind it, and nobody else had kept the packet in which it begins.
+func TestAKeyFrameInTwoPackets(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	pub := s.publish("cam", "key")
+	sendAll(pub, []byte(soundInit))
+	late := s.receive("cam", "key")
+	s.waiting(pub, 1)
+	begin, end := []byte(silence[:1]), []byte(silence[1:]+"\xEC\x10\x05\x00\x00"+strings.Repeat("\x00", 0x50000)) // more than a slab has room for
+	sendAll(pub, begin, end)
+	pub.CloseHandshake(1000)
+	late.WantPackets([]byte(soundInit), begin, end)
+	late.WantClose(1000)
 }
 
 // Over HTTP a late joiner gets the same bytes, and is told what they are.

@@ -85,6 +85,11 @@ func (p *flv) parse(in *input, out *sink) bool {
 	return true
 }
 
+func (p *flv) pending() (Point, bool) {
+	at, some := p.tag.pending()
+	return at, some && p.phase == flvInHead
+}
+
 func (p *flv) next(phase flvPhase) {
 	p.phase = phase
 	p.tag.reset()

@@ -43,5 +43,8 @@ func (g *gatherer) fill(in *input, n int) bool {
 	return len(g.b) >= n
 }
 
+// pending returns where the unit begins that is being collected, false if none is.
+func (g *gatherer) pending() (Point, bool) { return g.at, len(g.b) > 0 }
+
 // reset begins anew. The bytes that were collected may be overwritten.
 func (g *gatherer) reset() { g.b = g.b[:0] }

@@ -80,6 +80,10 @@ type parser interface {
 	// parse takes all of in, which follows what it took before. It returns false when
 	// the stream is not lawful: it is not called again then.
 	parse(in *input, out *sink) bool
+
+	// pending returns where the oldest sync point would lie that begins in what was
+	// parsed and shows only with what follows; false if there is none.
+	pending() (Point, bool)
 }
 
 // sink takes what a parser finds.
@@ -155,6 +159,20 @@ func (st *Stream) parseSome(p piece) {
 		st.container = st.out.container
 	}
 	st.in.b = nil
+}
+
+// Pending returns where the oldest sync point would lie that begins in the packets so far
+// and shows only with a later one; false if there is none. Nothing that Write returns lies
+// before it but in the packet that Write was given.
+func (st *Stream) Pending() (p Point, ok bool) {
+	switch {
+	case st.parser != nil:
+		return st.parser.pending()
+	case len(st.head) > 0:
+		return st.head[0].at, true
+	default:
+		return Point{}, false
+	}
 }
 
 // Container returns what the stream is.

@@ -53,6 +53,13 @@ func (p *mp4) parse(in *input, out *sink) bool {
 	return true
 }
 
+func (p *mp4) pending() (Point, bool) {
+	if p.inUnit {
+		return p.unit, true
+	}
+	return p.box.pending()
+}
+
 // enter says what is done with the box whose header is complete: it is read, as all of
 // an init segment is and what says where samples are, or its payload is left out. It may
 // be called again for the same box.

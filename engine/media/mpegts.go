@@ -57,6 +57,17 @@ func (p *mpegTS) parse(in *input, out *sink) bool {
 	return true
 }
 
+func (p *mpegTS) pending() (Point, bool) {
+	switch {
+	case p.leader != nil && p.leader.open:
+		return p.leader.at, true
+	case p.search != nil && len(p.search.at) > 0:
+		return p.search.at[0], true
+	default:
+		return p.packet.pending()
+	}
+}
+
 // tsSearch looks for the next transport packet: a sync byte with another behind it.
 type tsSearch struct {
 	b    []byte // at most a packet and a byte

@@ -93,7 +93,8 @@ type found struct {
 // following is what a Stream found in a whole one.
 type following struct {
 	*Stream
-	points []found // those of the newest init segment
+	points     []found // those of the newest init segment
+	unforeseen []Point // those that lay in earlier packets, and were not pending
 }
 
 // follow cuts a stream into packets, also empty ones, and follows it. The bytes of a packet
@@ -109,7 +110,9 @@ func follow(stream []byte, cut cutter) following {
 		}
 		starts = append(starts, at)
 		b := bytes.Clone(stream[at : at+n])
-		points := f.Write(uint64(len(starts)-1), b)
+		seq := uint64(len(starts) - 1)
+		pending, some := f.Pending()
+		points := f.Write(seq, b)
 		for i := range b {
 			b[i] = 0xDB
 		}
@@ -117,6 +120,9 @@ func follow(stream []byte, cut cutter) following {
 			init, f.points = in, nil
 		}
 		for _, p := range points {
+			if early := !some || p.Seq < pending.Seq || p.Seq == pending.Seq && p.Offset < pending.Offset; p.Seq < seq && early {
+				f.unforeseen = append(f.unforeseen, p)
+			}
 			f.points = append(f.points, found{starts[p.Seq] + p.Offset, init})
 		}
 		at += n
@@ -135,6 +141,9 @@ func (f following) wantSame(t testing.TB, other following) {
 	t.Helper()
 	if f.Container() != other.Container() || !bytes.Equal(f.Init(), other.Init()) || fmt.Sprint(f.Tracks()) != fmt.Sprint(other.Tracks()) {
 		t.Errorf("cut in two ways: container %v and %v, init segments of %d and %d bytes, tracks %v and %v", f.Container(), other.Container(), len(f.Init()), len(other.Init()), f.Tracks(), other.Tracks())
+	}
+	if early := append(f.unforeseen, other.unforeseen...); len(early) > 0 {
+		t.Errorf("sync points in earlier packets, at %v, were not pending", early)
 	}
 	at := func(ps []found) (all []int) {
 		for _, p := range ps {

@@ -113,6 +113,13 @@ func (p *webm) parse(in *input, out *sink) bool {
 	return true
 }
 
+func (p *webm) pending() (Point, bool) {
+	if p.level >= inCluster && !p.decided {
+		return p.cluster, true
+	}
+	return p.head.pending()
+}
+
 // header takes bytes of an element's header.
 func (p *webm) header(in *input, out *sink) bool {
 	for {
