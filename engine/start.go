@@ -116,10 +116,9 @@ func (x *index) chooseProbe(cached uint64, whole, off bool) place {
 func atOrWait(p *syncPoint) place { return place{point: p, wait: p == nil} }
 
 // admitWaiting gives those that wait for a sync point their places, if there is a new one,
-// and all if the stream has turned out to be of no known container; probes also if it has
-// begun with an empty packet. Called on the
-// publisher's poller after it has published, without in.mu: no packet is published
-// meanwhile.
+// and all if the stream has turned out to be of no known container; probes that came before
+// it also if it has begun with an empty packet. Called on the publisher's poller after it
+// has published, without in.mu: no packet is published meanwhile.
 func (ch *Channel) admitWaiting() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -127,7 +126,8 @@ func (ch *Channel) admitWaiting() {
 	in.mu.Lock() // excludes the keeper: the ring keeps what it has
 	defer in.mu.Unlock()
 	ch.index.mu.Lock()
-	opaque, blank, p := ch.index.container == media.Opaque, ch.index.blank, ch.index.fresh
+	opaque, p := ch.index.container == media.Opaque, ch.index.fresh
+	blank := ch.index.blank && ch.keepFirst.Load() // else it is known, and does not matter any more
 	ch.index.fresh = nil
 	ch.index.mu.Unlock()
 	defer ch.found.Store(0)

@@ -218,6 +218,15 @@ func TestProbesThatComeFirst(t *testing.T) {
 	another.WantPacket(append(bytes.Clone(tags[0]), large[:maxProbeMedia]...))
 	another.WantClose(1000)
 
+	begun := s.publish("blank", "key")
+	sendAll(begun, nil, []byte(soundInit[:1]))
+	later := s.dial("/blank/key/probe")
+	s.waiting(begun, 1)
+	sendAll(begun, []byte(soundInit[1:])) // what it is is known, and there is nothing to start with yet
+	sendAll(begun, []byte(silence))
+	later.WantPacket([]byte(soundInit + silence))
+	later.WantClose(1000)
+
 	opaque := s.dial("/opaque/key/probe")
 	s.session(opaque)
 	other := s.publish("opaque", "key")
