@@ -204,9 +204,10 @@ func (b *budget) endedChannels() []*Channel {
 func (b *budget) shrink(ch *Channel, limit int64) {
 	s := ch.publisher
 	s.in.mu.Lock() // excludes the writer
-	dropped := ch.ring.Shrink(limit)
+	dropped, oldest := ch.ring.Shrink(limit), ch.ring.Oldest()
 	s.in.mu.Unlock()
 	if dropped {
+		ch.index.shrink(b, oldest)
 		ch.wakeNow() // who was overrun is to know
 	}
 }

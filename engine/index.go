@@ -136,12 +136,7 @@ func (ch *Channel) note(found []media.Point, age millis) {
 			b.add(int64(len(x.segment.payload)))
 		}
 	}
-	gone, oldest := 0, ch.ring.Oldest()
-	for gone < len(x.points) && x.points[gone].at.Seq < oldest {
-		gone++
-	}
-	x.forget(b, x.points[:gone])
-	x.points = x.points[gone:]
+	x.forgetBefore(b, ch.ring.Oldest())
 	for len(x.points) > maxPoints {
 		x.thin(b)
 	}
@@ -201,6 +196,25 @@ func (x *index) forget(b *budget, points []*syncPoint) {
 		}
 	}
 	clear(points)
+}
+
+// forgetBefore gives up the sync points that lie before a packet. The caller holds mu.
+func (x *index) forgetBefore(b *budget, seq uint64) {
+	gone := 0
+	for gone < len(x.points) && x.points[gone].at.Seq < seq {
+		gone++
+	}
+	x.forget(b, x.points[:gone])
+	x.points = x.points[gone:]
+}
+
+// shrink gives up what leads to packets before that one: they have left the ring. Any
+// goroutine.
+func (x *index) shrink(b *budget, oldest uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.forgetBefore(b, oldest)
+	x.setBridge(b, nil, nil, nil)
 }
 
 // forgetAll gives everything up. The caller holds mu.

@@ -123,6 +123,31 @@ func TestLeadsCountWhileTheyAreHeld(t *testing.T) {
 	}
 }
 
+// When memory is short, what was made for joiners goes with the packets that it leads to.
+func TestLeadsGoWithTheirPackets(t *testing.T) {
+	const size = 1000
+	ch := newPacked(t, 0, make([]byte, size))
+	ch.publisher = ch.newcomer(publish)
+	budget := &ch.srv.budget
+	for range 2 * mib / size {
+		ch.ring.Reserve(size)
+		ch.ring.Commit(0)
+	}
+	ch.note(pointsAt(1, 3), 0)
+	s := ch.newcomer(receive)
+	if !ch.admit(s, place{point: ch.index.points[0]}) {
+		t.Fatal("no place")
+	}
+	if budget.used.Load() < 2*size {
+		t.Fatalf("%d bytes are counted, wanted an init segment and a lead", budget.used.Load())
+	}
+	budget.shrink(ch, 0)
+	s.through()
+	if used := budget.used.Load(); used != 0 || ch.ring.Oldest() < 3 {
+		t.Errorf("the ring begins with packet %d, and %d bytes are counted besides", ch.ring.Oldest(), used)
+	}
+}
+
 // A sync point at a stream's first byte needs nothing before it. As no lead has room there,
 // a joiner that had to have one would choose it for ever.
 func TestJoinAtTheFirstByte(t *testing.T) {
