@@ -30,8 +30,8 @@ type Channel struct {
 
 	// Guarded by mu. Lock order: registry.mu, mu, the publisher's in.mu, group.mu, index.mu.
 	mu        sync.Mutex
-	publisher *session   // from claim on; nil again if that ends before start, else static from start on
-	waiting   []*session // receivers that came before the publisher, or wait for a sync point
+	publisher *session // from claim on; nil again if that ends before start, else static from start on
+	waiting   []waiter
 
 	// Set by start under mu before anybody is in a group, then static.
 	ring  *ring.Ring
@@ -44,8 +44,9 @@ type Channel struct {
 	// Atomic. What the ring keeps for those who wait: keepFirst says, its first packet, for
 	// probes that came before the stream and may have to get that; awaited, the packet from
 	// which on a sync point may show, for there is somebody in waiting; both stored under mu.
-	// found is one more than the packet with the sync point that was just found, 0 when there
-	// is none: stored with the publisher's in.mu held, until they have their places.
+	// found is one more than the packet with the sync point that was just found, or 1 when it
+	// was found that the stream is of no known container, else 0: stored with the publisher's
+	// in.mu held, until they have their places.
 	keepFirst, awaited atomic.Bool
 	found              atomic.Uint64
 
@@ -60,7 +61,7 @@ type Channel struct {
 // one that waits. The caller holds mu.
 func (ch *Channel) join(s *session) reason {
 	if ch.ring == nil {
-		ch.keepWaiting(s)
+		ch.keepWaiting(waiter{session: s})
 		return notEnded
 	}
 	if !sameKey(s.key, ch.publisher.key) {
@@ -69,7 +70,7 @@ func (ch *Channel) join(s *session) reason {
 	for {
 		to := ch.choose(s)
 		if to.wait {
-			ch.keepWaiting(s)
+			ch.keepWaiting(waiter{s, to.since})
 			break
 		}
 		if ch.admit(s, to) {
@@ -145,14 +146,14 @@ func (ch *Channel) start(s *session) {
 			continue // it has left, its connection is being closed
 		}
 		if !sameKey(w.key, s.key) {
-			wrong = append(wrong, w)
+			wrong = append(wrong, w.session)
 			continue
 		}
 		if w.kind == probe {
 			ch.keepWaiting(w) // until it is known what the stream is
 			continue
 		}
-		ch.admit(w, place{})
+		ch.admit(w.session, place{})
 		clear = clear || w.kind == receiveClearCache
 	}
 	if clear {
@@ -281,7 +282,7 @@ func (ch *Channel) leave(s *session) {
 		last := len(ch.waiting) - 1
 		ch.waiting[s.waiting] = ch.waiting[last]
 		ch.waiting[s.waiting].waiting = s.waiting
-		ch.waiting[last] = nil
+		ch.waiting[last] = waiter{}
 		ch.waiting = ch.waiting[:last]
 		s.waiting = -1
 		ch.awaited.Store(last > 0)

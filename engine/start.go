@@ -63,7 +63,7 @@ type place struct {
 	point *syncPoint // the init segment, then from here on
 	wait  bool       // not yet: at the next sync point
 	fresh bool       // the point was just found, by the caller: it may lie before the cache
-	first bool       // the first packet of all, as long as it is there, else the cache's beginning: see Channel.keepFirst
+	since uint64     // if not 0, one less: the packet from which on there is something, as long as it is there, else the cache's beginning; with wait: see waiter
 	head  bool       // behind everything: the stream is over
 }
 
@@ -78,6 +78,7 @@ func (ch *Channel) choose(s *session) place {
 	x, r := &ch.index, ch.ring
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	head := r.Head() // before anything is looked at: what comes later it gets
 	cached, off := r.JoinPoint(), r.CacheOff() || ch.srv.cfg.GOPCacheSizeMB == 0
 	whole := cached == 0 && !off
 	switch {
@@ -87,8 +88,10 @@ func (ch *Channel) choose(s *session) place {
 		return place{whole: true}
 	case s.kind == probe:
 		return x.chooseProbe(cached, whole, off)
+	case x.container == media.Undecided && off && head > 0 && !x.blank:
+		return place{wait: true, since: head + 1} // the beginning is gone, but for a decoder it may be needed
 	case x.container == media.Undecided:
-		return place{whole: whole}
+		return place{whole: whole || head == 0}
 	case whole && (s.start == startFull || len(x.points) == 0):
 		return place{whole: true}
 	case off || s.start == startLive:
@@ -139,7 +142,7 @@ func (ch *Channel) admitWaiting() {
 	for _, w := range waiting {
 		w.waiting = -1
 		to := ch.chooseNow(w, p, opaque)
-		if w.ending.Load() == 0 && !to.wait && ch.admit(w, to) {
+		if w.ending.Load() == 0 && !to.wait && ch.admit(w.session, to) {
 			w.wakeOwner()
 			continue
 		}
@@ -151,43 +154,61 @@ func (ch *Channel) admitWaiting() {
 
 // chooseNow returns the place of one that has waited for a sync point, which has come; nil:
 // none will, for the stream is opaque, or it has begun with an empty packet, which is what a
-// probe gets. The caller holds the channel's lock.
-func (ch *Channel) chooseNow(w *session, p *syncPoint, opaque bool) place {
+// probe gets that came before. The caller holds the channel's lock.
+func (ch *Channel) chooseNow(w waiter, p *syncPoint, opaque bool) place {
 	switch {
 	case p == nil:
-		return place{wait: !opaque && w.kind != probe, first: w.kind == probe && ch.keepFirst.Load()}
+		return place{wait: !opaque && (w.kind != probe || w.since == 0), since: w.since}
 	case w.kind == probe:
-		if to := ch.choose(w); !to.wait {
+		if to := ch.choose(w.session); !to.wait {
 			return to
 		}
 	}
 	return place{point: p, fresh: true}
 }
 
+// waiter is a receiver that came before the publisher, or waits for a sync point.
+type waiter struct {
+	*session
+
+	// Of who came before it was known what the stream is: one more than the first packet that
+	// it gets if that is of no known container. 0: it has seen nothing go by.
+	since uint64
+}
+
 // keepWaiting puts a receiver among those that wait. The caller holds mu.
-func (ch *Channel) keepWaiting(s *session) {
-	s.waiting = int32(len(ch.waiting))
-	ch.waiting = append(ch.waiting, s)
-	ch.awaited.Store(true)
-	if s.kind == probe && ch.ring != nil && ch.ring.Head() == 0 {
+func (ch *Channel) keepWaiting(w waiter) {
+	w.waiting = int32(len(ch.waiting))
+	if w.kind == probe && ch.ring != nil && ch.ring.Head() == 0 {
+		w.since = 1
 		ch.keepFirst.Store(true)
 	}
+	ch.waiting = append(ch.waiting, w)
+	ch.awaited.Store(true)
 }
 
 // dismissWaiting has those that still wait for a sync point told that the stream is over:
-// no other comes. A probe gets what there is. Called when the publisher has ended.
+// no other comes. A probe gets what there is, and of a stream too short to tell what it was
+// everybody does. Called when the publisher has ended.
 func (ch *Channel) dismissWaiting() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	in := &ch.publisher.in
 	in.mu.Lock() // see admitWaiting
 	defer in.mu.Unlock()
+	ch.index.mu.Lock()
+	undecided := ch.index.container == media.Undecided
+	ch.index.mu.Unlock()
 	waiting := ch.waiting
 	ch.waiting = nil
 	ch.found.Store(0)
 	for _, w := range waiting {
 		w.waiting = -1
-		ch.admit(w, place{head: w.kind != probe, first: w.kind == probe && ch.keepFirst.Load()})
+		to := place{head: w.kind != probe}
+		if w.kind == probe || undecided {
+			to.since = w.since
+		}
+		ch.admit(w.session, to)
 	}
 	ch.keepFirst.Store(false)
 	ch.awaited.Store(len(ch.waiting) > 0)
@@ -197,8 +218,8 @@ func (ch *Channel) dismissWaiting() {
 // as for ring.Join.
 func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Cursor, bool) {
 	at := ch.ring.JoinAt
-	if to.first {
-		if cur, ok := ch.ring.Recall(0, nil, pin); ok {
+	if to.since > 0 {
+		if cur, ok := ch.ring.Recall(to.since-1, nil, pin); ok {
 			return cur, true
 		}
 	}

@@ -179,6 +179,44 @@ func TestAKeyFrameInTwoPackets(t *testing.T) {
 	late.WantClose(1000)
 }
 
+// Of a stream whose first packet is too short to tell what it is (Chromium's recorder may
+// begin with a single byte), and is not there any more, who comes then gets what can be
+// decoded; or, if it is of no known container, whatever comes from then on.
+func TestJoinersBeforeTheContainerIsKnown(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	opaque := []string{"G", strings.Repeat("?", 5000), "", strings.Repeat("!", 5000)} // more than the first slabs have room for
+	for _, c := range []struct {
+		name, first string
+		then, wants []string
+	}{
+		{"known", soundInit[:1], []string{soundInit[1:] + silence}, []string{soundInit, silence}},
+		{"known, over at once", soundInit[:1], []string{soundInit[1:]}, nil},
+		{"opaque", "G", opaque, opaque},
+		{"never known", "G", []string{"G", "H"}, []string{"G", "H"}},
+		{"blank", "", []string{"", "?"}, []string{"", "?"}},
+	} {
+		pub := s.publish("cam", "key")
+		sendAll(pub, []byte(c.first))
+		late := s.receive("cam", "key")
+		s.session(late)
+		var b []byte // in one read
+		for _, p := range c.then {
+			b = wstest.Frame{Op: wstest.Binary, Payload: []byte(p)}.AppendTo(b)
+		}
+		pub.SendRaw(b)
+		pub.Sync()
+		pub.CloseHandshake(1000)
+		var got []string
+		m := late.Next()
+		for ; m.Op == wstest.Binary; m = late.Next() {
+			got = append(got, string(m.Payload))
+		}
+		if !slices.Equal(got, c.wants) || m.Code() != 1000 {
+			t.Errorf("%s: it got %q, wanted %q, and %v", c.name, got, c.wants, m)
+		}
+	}
+}
+
 // Over HTTP a late joiner gets the same bytes, and is told what they are.
 func TestAnHTTPJoinerBeginsWithAKeyFrame(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })

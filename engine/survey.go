@@ -179,7 +179,7 @@ func (ch *Channel) info() (i ChannelInfo, ok bool) {
 func (ch *Channel) endAll(r reason) bool {
 	ch.mu.Lock()
 	p := ch.publisher
-	var waiting []*session
+	var waiting []waiter
 	if ch.ring == nil {
 		waiting = slices.Clone(ch.waiting)
 	}
