@@ -106,3 +106,34 @@ func TestImportsPointOneWay(t *testing.T) {
 		t.Errorf("nbio's types appear in %d files: %v", len(nbio), nbio)
 	}
 }
+
+// What reads what clients send works on bytes alone: no files, sockets, clocks or locks, and
+// nothing of ours. A package of the standard library that is not here is to be thought about.
+func TestParsersArePure(t *testing.T) {
+	may := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "math", "math/bits", "slices", "strings", "unicode/utf8"}
+	for _, folder := range []string{"engine/body", "engine/frame", "engine/media"} {
+		files, err := filepath.Glob(folder + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		read := 0
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			read++
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range f.Imports {
+				if p, err := strconv.Unquote(i.Path.Value); err != nil || !slices.Contains(may, p) {
+					t.Errorf("%s imports %s", name, i.Path.Value)
+				}
+			}
+		}
+		if read == 0 {
+			t.Errorf("there is nothing in %s", folder)
+		}
+	}
+}
