@@ -250,4 +250,17 @@ func (b *browserProcess) testRepeats(t *testing.T) {
 			}
 		}
 	}
+	// Tracks that come byte by byte, nearly as many as are kept: to copy all of it for each would take minutes.
+	const single = 1_000_000
+	got := w.ask(fmt.Sprintf(`(async () => {
+		const { Splitter } = await import('/client/splitter.js');
+		const splitter = new Splitter();
+		splitter.push(new Uint8Array([0x1a, 0x45, 0xdf, 0xa3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xff, 0x16, 0x54, 0xae, 0x6b, 0x10, 0x10, 0, 0]));
+		let length = 0;
+		for (let i = 0; i < %d; i++) for (const piece of splitter.push(new Uint8Array(1))) length += piece.bytes.length;
+		return length;
+	})().then(String, String)`, single))
+	if got != fmt.Sprint(single) {
+		t.Errorf("of an init segment byte by byte come %s bytes, wanted %d", got, single)
+	}
 }

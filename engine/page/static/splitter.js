@@ -171,16 +171,31 @@ class Stream {
 
 /** The part of an init segment that says how to decode, byte for byte. */
 class Setup {
-  #bytes = NONE;
+  #bytes = NONE; // with room behind them: a publisher may send them one by one
+  #length = 0;
   #tooLarge = false;
 
   add(bytes) {
-    this.#tooLarge ||= this.#bytes.length + bytes.length > INIT_BYTES;
-    this.#bytes = this.#tooLarge ? NONE : join(this.#bytes, bytes);
+    const length = this.#length + bytes.length;
+    this.#tooLarge ||= length > INIT_BYTES;
+    if (this.#tooLarge) {
+      this.#bytes = NONE;
+      this.#length = 0;
+      return;
+    }
+    if (length > this.#bytes.length) {
+      const larger = new Uint8Array(2 * length);
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#length);
+    this.#length = length;
   }
 
   equals(other) {
-    return !this.#tooLarge && this.#bytes.length > 0 && this.#bytes.length === other.#bytes.length && this.#bytes.every((byte, i) => byte === other.#bytes[i]);
+    if (this.#length === 0 || this.#length !== other.#length) return false;
+    for (let i = 0; i < this.#length; i++) if (this.#bytes[i] !== other.#bytes[i]) return false;
+    return true;
   }
 }
 
