@@ -250,8 +250,14 @@ func (b *browserProcess) testRepeats(t *testing.T) {
 			}
 		}
 	}
-	// Tracks that come byte by byte, nearly as many as are kept: to copy all of it for each would take minutes.
-	const single = 1_000_000
+}
+
+// A publisher may send the beginning of a stream byte by byte. To look at all of it for each, or to
+// copy it, would hold the page for minutes.
+func (b *browserProcess) testSingleBytes(t *testing.T) {
+	s := startServer(t)
+	w := b.open(t, "http://"+s.addr+"/")
+	const bytes = 1_000_000 // of Tracks, nearly as many as are kept
 	got := w.ask(fmt.Sprintf(`(async () => {
 		const { Splitter } = await import('/client/splitter.js');
 		const splitter = new Splitter();
@@ -259,8 +265,21 @@ func (b *browserProcess) testRepeats(t *testing.T) {
 		let length = 0;
 		for (let i = 0; i < %d; i++) for (const piece of splitter.push(new Uint8Array(1))) length += piece.bytes.length;
 		return length;
-	})().then(String, String)`, single))
-	if got != fmt.Sprint(single) {
-		t.Errorf("of an init segment byte by byte come %s bytes, wanted %d", got, single)
+	})().then(String, String)`, bytes))
+	if got != fmt.Sprint(bytes) {
+		t.Errorf("of the splitter come %s bytes, wanted %d", got, bytes)
+	}
+	got = w.ask(`(async () => {
+		const { Feed } = await import('/client/feed.js');
+		const feed = new Feed(document.createElement('video'), { latency: { target: 0, far: 0 }, queueBytes: 1 << 30 });
+		let problem = 'none';
+		feed.addEventListener('problem', (event) => (problem = event.detail.problem));
+		feed.push(new Uint8Array([0x1a, 0x45, 0xdf, 0xa3, 0x80, 0x18, 0x53, 0x80, 0x67, 0xff]));
+		for (let i = 0; i < 100_000; i++) feed.push(new Uint8Array([i % 2 ? 0x80 : 0xec])); // empty elements
+		feed.push(new Uint8Array(1 << 20));
+		return problem;
+	})().then(String, String)`)
+	if got != "The stream's codecs are not named in its first megabyte." {
+		t.Errorf("of the feed comes %q", got)
 	}
 }

@@ -25,6 +25,7 @@ func TestBrowserWatch(t *testing.T) {
 	t.Run("a stream is watched from its middle", b.testJoinedLate)
 	t.Run("where to start is asked for", b.testStarts)
 	t.Run("an init segment once more is no new stream", b.testRepeats)
+	t.Run("a stream that begins byte by byte is followed", b.testSingleBytes)
 	t.Run("the live edge is chased or jumped to", b.testEdge)
 	t.Run("sound comes with one tap, keys do the rest", b.testKeyboard)
 	t.Run("other formats are told with what plays them", b.testHints)

@@ -4,6 +4,7 @@ import { before, chase, place, playable } from "./chase.js";
 import { sniff } from "./media.js";
 
 const HEAD_BYTES = 1 << 20; // by then the codecs must be known
+const HEAD_GROWTH = 1 / 16; // with so much more it is looked at again: it may come byte by byte
 const APPEND_BYTES = 512 << 10; // small pieces are appended together up to this
 const KEEP_SECONDS = 30; // what stays behind the playhead
 const TRIM_STEP_SECONDS = 10; // and how much more than that is trimmed at once
@@ -38,6 +39,7 @@ export class Feed extends EventTarget {
   #queued = 0; // their bytes
   #head = new Uint8Array(64 << 10); // the beginning, while the type is unknown
   #headLength = 0;
+  #sniffFrom = 0; // bytes of it that are worth a look
   #started = false;
   #ending = false;
   #dead = false;
@@ -144,6 +146,8 @@ export class Feed extends EventTarget {
     this.#head.set(bytes, this.#headLength);
     this.#headLength += bytes.length;
 
+    if (this.#headLength < this.#sniffFrom) return;
+    this.#sniffFrom = this.#headLength * (1 + HEAD_GROWTH);
     const head = this.#head.subarray(0, this.#headLength);
     const found = sniff(head);
     if (found?.problem) {
