@@ -200,6 +200,10 @@ func TestFLVMetadata(t *testing.T) {
 			}
 		}
 	}
+	large := name + "\x03\x00\x05width\x00\x41\xE0\x00\x00\x00\x00\x00\x00\x00\x00\x09" // 2^31
+	if got := parseFLVMetadata([]byte(large)); got != (flvMetadata{}) {
+		t.Errorf("of a number that no int may have room for read %+v", got)
+	}
 	deep := name + "\x03" + strings.Repeat("\x00\x01x\x03", 100_000)
 	if got := parseFLVMetadata([]byte(deep)); got != (flvMetadata{}) {
 		t.Errorf("of objects in each other read %+v", got)

@@ -240,7 +240,7 @@ func (a *amf0) value(depth int) int {
 	switch a.number(1) {
 	case amfNumber:
 		v := math.Float64frombits(a.number(8))
-		if v > 0 && v <= math.MaxUint32 {
+		if v > 0 && v <= math.MaxInt32 {
 			return int(v)
 		}
 	case amfBoolean:
