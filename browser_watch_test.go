@@ -284,6 +284,18 @@ func (b *browserProcess) testHints(t *testing.T) {
 			w.wait("the command "+command, `text('watch-elsewhere').includes(`+fmt.Sprintf("%q", command)+`)`)
 		}
 	}
+	// An address may have a query of its own.
+	address := "ws://" + s.addr + "/flv/key/receive?start=full"
+	command := w.ask(`(async () => {
+		const { Player } = await import('/client/player.js');
+		const player = new Player(document.createElement('video'), { url: '` + address + `' });
+		const error = new Promise((done) => player.addEventListener('error', done));
+		player.start();
+		return (await error).detail.commands.at(-1);
+	})().then(String, String)`)
+	if !strings.Contains(command, `url: "`+address+`&heartbeat=ping" `) {
+		t.Errorf("the command for %s is %s", address, command)
+	}
 	w.wantNoErrors()
 }
 

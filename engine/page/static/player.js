@@ -374,7 +374,7 @@ function elsewhere(url, other) {
   const commands = [`ffplay -fflags nobuffer ${plain}`, `mpv --profile=low-latency ${plain}`];
   if (other === "MPEG-TS" || other === "FLV") {
     const type = other === "FLV" ? "flv" : "mpegts";
-    commands.push(`mpegts.createPlayer({ type: "${type}", isLive: true, url: "${url}?heartbeat=ping" })  // mpegts.js, in a page`);
+    commands.push(`mpegts.createPlayer({ type: "${type}", isLive: true, url: "${url}${url.includes("?") ? "&" : "?"}heartbeat=ping" })  // mpegts.js, in a page`);
   }
   return commands;
 }
