@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,8 +31,22 @@ var mediaStreams = []mediaStream{
 	{"mp4-every-frame", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 5M -g 15 -pix_fmt yuv420p -c:a aac -f mp4 -movflags frag_every_frame+empty_moov+default_base_moof"},
 	{"flv-h264", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 5M -g 20 -pix_fmt yuv420p -c:a aac -f flv"},
 	{"mpegts-h264", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 5M -g 20 -pix_fmt yuv420p -c:a aac -f mpegts"},
+	{"mp4-av1", "-c:v libsvtav1 -preset 12 -svtav1-params pred-struct=1 -b:v 5M -g 20 -pix_fmt yuv420p -c:a aac -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof"},
+	{"webm-av1", "-c:v libsvtav1 -preset 12 -b:v 5M -g 20 -pix_fmt yuv420p -c:a libopus -f webm -live 1"},
 	{"mpegts-h265", "-c:v libx265 -preset ultrafast -tune zerolatency -x265-params log-level=none -b:v 5M -g 20 -pix_fmt yuv420p -c:a aac -f mpegts"},
 }
+
+// plainStreams are those of which a byte is a packet, one of each container. A cache of 1
+// MiB holds some 15 KB of them.
+var plainStreams = []mediaStream{
+	{"webm", "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 80k -g 6 -c:a libopus -f webm -live 1"},
+	{"mp4", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 80k -g 6 -pix_fmt yuv420p -c:a aac -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof"},
+	{"flv", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 80k -g 6 -pix_fmt yuv420p -c:a aac -f flv"},
+	{"mpegts", "-c:v libx264 -preset ultrafast -tune zerolatency -b:v 80k -g 6 -pix_fmt yuv420p -c:a aac -f mpegts"},
+}
+
+// plain makes pictures that are cheap: some tens of kilobytes in four seconds.
+const plain = "-f lavfi -i testsrc2=size=224x168:rate=15 -f lavfi -i sine=sample_rate=48000 -t 4 -b:a 24k "
 
 // cutAtRandom cuts a stream into packets of 1 to most bytes, one in ten of them of a
 // single byte.
@@ -137,41 +152,86 @@ func TestFFmpegDecodesLateJoiners(t *testing.T) {
 	}
 }
 
+// The same with a byte to a packet: each unit of a container, and each number in it, lies
+// across packets.
+func TestFFmpegDecodesLateJoinersOfSingleBytes(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	needTools(t, "ffmpeg", "ffprobe")
+	s := startServer(t, "GOP_CACHE_SIZE_MB=1", "MAX_IP_CONCURRENT_CONNECTIONS=0")
+	for _, m := range plainStreams {
+		t.Run(m.name, func(t *testing.T) {
+			stream, complaints := runFFmpeg(t, "ffmpeg", nil, plain+m.output+" -")
+			if len(stream) < 40_000 {
+				t.Fatalf("ffmpeg made %d bytes: %s", len(stream), complaints)
+			}
+			got := joinLate(t, s, m.name, slices.Collect(slices.Chunk(stream, 1)))
+			if n := len(got["full"]); n > len(stream)-15_000 {
+				t.Errorf("full: %d of %d bytes, wanted a beginning that has left the cache", n, len(stream))
+			}
+		})
+	}
+}
+
+// joiner is a receiver that has joined, and what it has got so far.
+type joiner struct {
+	*wstest.Conn
+	got []byte
+}
+
+// join returns when the receiver is in its place: only one that waits for the next key
+// frame gets nothing of what was published before.
+func (s *server) join(channel, query string) *joiner {
+	j := &joiner{Conn: wstest.Dial(s.t, s.addr, "/"+channel+"/key/receive"+query)}
+	if query == "?start=live" {
+		j.Sync()
+	} else {
+		j.got = bytes.Clone(j.Next().Payload)
+	}
+	return j
+}
+
+// publishPackets publishes packets, many of them at once, and has a receiver get them.
+func publishPackets(pub, whole *wstest.Conn, packets [][]byte) {
+	for some := range slices.Chunk(packets, 500) {
+		frames := make([]wstest.Frame, len(some))
+		for i, p := range some {
+			frames[i] = wstest.Frame{Op: wstest.Binary, Payload: p}
+		}
+		pub.SendFrames(frames...)
+		whole.WantPackets(some...)
+	}
+}
+
 // joinLate publishes packets, has receivers join when two thirds are through, and returns
 // what each of them got.
 func joinLate(t *testing.T, s *server, channel string, packets [][]byte) map[string][]byte {
 	t.Helper()
 	s = s.on(t)
 	pub, whole := s.publish(channel, "key"), s.receive(channel, "key")
+	whole.Sync() // so that it is there before the first packet leaves the cache
 	half := 2 * len(packets) / 3
-	before := 0
-	for _, p := range packets[:half] {
-		pub.Send(wstest.Binary, p)
-		whole.WantPacket(p)
-		before += len(p)
-	}
-	joiners := map[string]*wstest.Conn{}
+	before := len(bytes.Join(packets[:half], nil))
+	publishPackets(pub, whole, packets[:half])
+	joiners := map[string]*joiner{}
 	for name, query := range map[string]string{"default": "", "full": "?start=full", "keyframe": "?start=keyframe", "live": "?start=live"} {
-		joiners[name] = wstest.Dial(t, s.addr, "/"+channel+"/key/receive"+query)
+		joiners[name] = s.join(channel, query)
 	}
 	probe := s.probe(channel, "key")
 	first := probe.Next()
 	probe.WantClose(1000)
-	for _, p := range packets[half:] {
-		pub.Send(wstest.Binary, p)
-		whole.WantPacket(p)
-	}
+	publishPackets(pub, whole, packets[half:])
 	pub.CloseHandshake(1000)
 	whole.WantClose(1000)
 
 	stream := bytes.Join(packets, nil)
 	got := map[string][]byte{}
-	for name, c := range joiners {
-		all, err := takeAll(c)
+	for name, j := range joiners {
+		rest, err := takeAll(j.Conn)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		got[name] = all
+		got[name] = append(j.got, rest...)
 	}
 	pictures := map[string]int{}
 	for _, name := range []string{"full", "keyframe", "live"} {
