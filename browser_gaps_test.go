@@ -101,15 +101,24 @@ func (c cutStream) asRecorded() cutStream {
 }
 
 // noteShown notes the time of each picture that the page's video shows, in seconds of the
-// stream, and what it connects to.
+// stream, and what it connects to; and when it asked first, and had the first picture.
 const noteShown = `
 	const shown = [], asked = [];
+	let askedAt, shownAt;
 	addEventListener('loadstart', ({ target }) => {
-		const note = (now, { mediaTime }) => { shown.push(mediaTime); target.requestVideoFrameCallback(note); };
+		const note = (now, { mediaTime }) => {
+			shownAt ??= performance.now();
+			shown.push(mediaTime);
+			target.requestVideoFrameCallback(note);
+		};
 		target.requestVideoFrameCallback(note);
 	}, { capture: true, once: true });
 	globalThis.WebSocket = class extends WebSocket {
-		constructor(url) { super(url); asked.push(url); }
+		constructor(url) {
+			super(url);
+			askedAt ??= performance.now();
+			asked.push(url);
+		}
 	};`
 
 // What the server left out, the picture goes over: in the page and in the player for

@@ -26,6 +26,7 @@ func TestBrowserPublish(t *testing.T) {
 	b := startBrowser(t)
 	t.Run("the clock is published, received and watched", b.testClock)
 	t.Run("codec, slices and key pictures are chosen", b.testChoices)
+	t.Run("who comes late decodes what a browser records", b.testLateJoiners)
 	t.Run("a camera is published", b.testCamera)
 	t.Run("the screen is published", b.testScreen)
 	t.Run("a file is published", b.testFile)
@@ -36,10 +37,11 @@ func TestBrowserPublish(t *testing.T) {
 	t.Run("the page's own decisions", b.testDecisions)
 }
 
-// openPublish opens the view with the clock and small pictures chosen.
-func (b *browserProcess) openPublish(t *testing.T, addr string) *window {
+// openPublish opens the view with the clock and small pictures chosen. The scripts run
+// before the page.
+func (b *browserProcess) openPublish(t *testing.T, addr string, before ...string) *window {
 	t.Helper()
-	w := b.open(t, "http://"+addr+"/#channel=cam&key=key&view=publish")
+	w := b.open(t, "http://"+addr+"/#channel=cam&key=key&view=publish", before...)
 	w.click("publish-source-clock")
 	w.choose("publish-size", "320x180")
 	w.choose("publish-fps", "15")

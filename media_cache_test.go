@@ -233,26 +233,38 @@ func joinLate(t *testing.T, s *server, channel string, packets [][]byte) map[str
 		}
 		got[name] = append(j.got, rest...)
 	}
-	pictures := map[string]int{}
+	at, pictures := wantParts(t, stream, got)
+	for name, at := range at {
+		if (name == "live") != (at >= before) {
+			t.Errorf("%s: it starts at byte %d, and joined at %d", name, at, before)
+		}
+	}
+	t.Logf("%d bytes, joined at %d; pictures %v", len(stream), before, pictures)
+	// It may end in the middle of a picture, of which ffprobe complains.
+	if out, complaints := runFFmpeg(t, "ffprobe", first.Payload, "-select_streams v:0 -show_entries stream=width,height -of csv=p=0 -"); !strings.HasPrefix(string(out), "224,168") {
+		t.Errorf("of the probe's %d bytes ffprobe says %q: %.300s", len(first.Payload), out, complaints)
+	}
+	return got
+}
+
+// wantParts fails unless what receivers got, by the start that they asked for, is an init
+// segment and the end of the stream, can be decoded, and is the less the later they start.
+// It returns where in the stream they start and how many pictures they got.
+func wantParts(t *testing.T, stream []byte, got map[string][]byte) (at, pictures map[string]int) {
+	t.Helper()
+	at, pictures = map[string]int{}, map[string]int{}
 	for _, name := range []string{"full", "keyframe", "live"} {
 		pictures[name] = wantPlayable(t, name, got[name])
 		n := commonEnd(got[name], stream)
 		if rest := len(got[name]) - n; rest > 16<<10 {
 			t.Errorf("%s: %d bytes are no end of what was published, wanted only an init segment", name, rest)
 		}
-		if at := len(stream) - n; (name == "live") != (at >= before) {
-			t.Errorf("%s: it starts at byte %d, and joined at %d", name, at, before)
-		}
+		at[name] = len(stream) - n
 	}
-	t.Logf("%d bytes, joined at %d; pictures %v", len(stream), before, pictures)
 	if pictures["live"] >= pictures["keyframe"] || pictures["keyframe"] > pictures["full"] {
 		t.Errorf("pictures: %v", pictures)
 	}
-	// It may end in the middle of a picture, of which ffprobe complains.
-	if out, complaints := runFFmpeg(t, "ffprobe", first.Payload, "-select_streams v:0 -show_entries stream=width,height -of csv=p=0 -"); !strings.HasPrefix(string(out), "224,168") {
-		t.Errorf("of the probe's %d bytes ffprobe says %q: %.300s", len(first.Payload), out, complaints)
-	}
-	return got
+	return at, pictures
 }
 
 // SLOW_RECEIVER=skip: a receiver that takes a part of what is published jumps ahead, more

@@ -152,19 +152,31 @@ func (r *recorder) count() int {
 // waitFor returns once there are at least n packets.
 func (r *recorder) waitFor(t *testing.T, n int) {
 	t.Helper()
+	r.waitUntil(t, fmt.Sprint(n, " packets"), func() bool { return len(r.packets) >= n })
+}
+
+// waitForBytes returns once there are at least n bytes.
+func (r *recorder) waitForBytes(t *testing.T, n int) {
+	t.Helper()
+	r.waitUntil(t, fmt.Sprint(n, " bytes"), func() bool { return len(bytes.Join(r.packets, nil)) >= n })
+}
+
+// waitUntil returns once a condition holds, which is asked with mu held.
+func (r *recorder) waitUntil(t *testing.T, what string, holds func() bool) {
+	t.Helper()
 	deadline := time.Now().Add(mediaPatience)
 	timer := time.AfterFunc(mediaPatience, r.cond.Broadcast)
 	defer timer.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.packets) < n {
+	for !holds() {
 		select {
 		case <-r.done:
-			t.Fatalf("%s: the connection ended after %d packets, wanted %d: %v", r.name, len(r.packets), n, r.end)
+			t.Fatalf("%s: the connection ended after %d packets, wanted %s: %v", r.name, len(r.packets), what, r.end)
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: %d packets after %v, wanted %d", r.name, len(r.packets), mediaPatience, n)
+			t.Fatalf("%s: %d packets after %v, wanted %s", r.name, len(r.packets), mediaPatience, what)
 		}
 		r.cond.Wait()
 	}
