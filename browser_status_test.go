@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ func TestBrowserStatus(t *testing.T) {
 	t.Parallel()
 	needTools(t, "chromium")
 	b := startBrowser(t)
-	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin, "ADMIN_TOKEN="+adminToken)
+	s := startServer(t, "ADMIN_ADDRESS="+anyAdmin, "ADMIN_TOKEN="+adminToken, "SLOW_RECEIVER=skip",
+		"GOP_CACHE_SIZE_MB=1", "MAX_MESSAGE_MB=2", "RECEIVER_LAG_MB=8", "SEND_BUFFER_KB=32")
 	t.Run("a public address says how to get it", func(t *testing.T) {
 		w := b.open(t, "http://"+s.addr+"/#view=status")
 		w.wait("the way in words", `status.dataset.state === 'elsewhere' && text('status-how').includes('ADMIN_ADDRESS=127.0.0.1:9090')
@@ -25,40 +27,37 @@ func TestBrowserStatus(t *testing.T) {
 	t.Run("sessions are shown and ended", func(t *testing.T) { b.testStatus(t, s) })
 }
 
-// withMedia adds to the server's answers what it can tell of a known container. The
-// packets of this test are no media.
-const withMedia = `
-	const ask = fetch;
-	globalThis.fetch = async (path, options) => {
-		const answer = await ask(path, options);
-		if (!answer.ok || options.method !== 'GET') return answer;
-		const told = await answer.json();
-		for (const channel of told.channels ?? []) if (channel.live) Object.assign(channel, { container: 'webm', codecs: ['vp9', 'opus'], width: 1280, height: 720, key_frame_seconds: 2 });
-		for (const session of told.sessions ?? []) if (session.kind === 'receive') session.skips = 3;
-		return new Response(JSON.stringify(told), answer);
-	};`
+// void is a mebibyte and more that may stand between the elements of WebM, and tells nothing.
+var void = append([]byte{0xec, 0x01, 0, 0, 0, 0, 0x10, 0, 0}, make([]byte, 1<<20)...)
 
 func (b *browserProcess) testStatus(t *testing.T, s *server) {
 	patience := wstest.Patience(mediaPatience)
 	publisher := s.publish("cam", "key", patience)
-	s.receive("cam", "key", patience)   // reads nothing: its socket fills up, and then it is behind
-	s.receive("later", "key", patience) // waits
+	s.receive("cam", "key", patience, wstest.ReceiveBuffer(4096)) // reads nothing: its socket fills up, and then it is behind
+	s.receive("later", "key", patience)                           // waits
 	reader := s.receive("cam", "key", patience)
 	ended := make(chan string, 1)
 	go func() { ended <- endOf(reader) }()
-	sendAll(publisher, packets(4)...)
-	w := b.open(t, "http://"+s.admin+"/#view=status", withMedia)
+	stream, err := os.ReadFile("engine/media/testdata/chromium-vp8-opus.webm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const second, third = 4045, 8589 // where clusters begin with the next key frames
+	sendAll(publisher, stream[:second])
+	w := b.open(t, "http://"+s.admin+"/#view=status")
 	w.wait("the server", `status.dataset.state === 'live' && text('status-ready') === 'Yes' && number('status-publishers') === 1 && number('status-receivers') === 3 && number('status-waiting') === 1`)
 	w.wait("the channels", `cell('status-channels', 'cam', 'live') === 'live' && cell('status-channels', 'cam', 'receivers') === '2' && cell('status-channels', 'later', 'live') === 'waits'`)
-	w.wait("the media of those that have some", `cell('status-channels', 'cam', 'type') === 'WebM · vp9, opus · 1280×720 · key frame every 2.0 s' && cell('status-channels', 'later', 'type') === '–'`)
-	for range 12 {
-		publisher.Send(wstest.Binary, payload(1<<20, 7))
-	}
+	w.wait("the media of those that have some", `cell('status-channels', 'cam', 'type') === 'WebM · opus, vp8 · 160×120' && cell('status-channels', 'later', 'type') === '–'`)
+	sendAll(publisher, void, void, stream[second:third], void, void, stream[third:], void)
+	w.wait("how often a key frame comes", `cell('status-channels', 'cam', 'type').startsWith('WebM · opus, vp8 · 160×120 · key frame every ')`)
 	w.wait("a slow receiver", `document.querySelector('#status-slowest tbody tr') && number('status-lag') > 1 && text('status-lagging').endsWith(' on cam')`)
 	w.wait("the plots in words", `['received', 'sent', 'receivers', 'lag'].every((name) => document.getElementById('status-plot-' + name).getAttribute('aria-label').includes('seconds: now '))`)
 	w.hit("the channel's name", "#status-channels tr[data-key=cam] .link")
 	w.wait("the channel's sessions", `document.querySelectorAll('#status-sessions tbody tr').length === 3`)
-	w.wait("the skips of its receivers", `document.querySelectorAll('#status-sessions td[data-name=lag_seconds]').values().some((cell) => cell.textContent.endsWith(' s · 3 skips'))`)
+	// The slow one is now too far behind, and still has the second key frame before it and
+	// the third one to jump to.
+	sendAll(publisher, void, void)
+	w.wait("the skip of that receiver", `document.querySelectorAll('#status-sessions td[data-name=lag_seconds]').values().some((cell) => cell.textContent.endsWith(' · 1 skip'))`)
 	w.pictures("status")
 
 	// There are no streams at this address: none is watched or published there by mistake.
