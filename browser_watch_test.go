@@ -22,6 +22,7 @@ func TestBrowserWatch(t *testing.T) {
 	t.Run("what waits for the browser is bounded", b.testQueueBound)
 	t.Run("the picture goes on behind a gap", b.testGaps)
 	t.Run("also when it had run dry", b.testGapAtEdge)
+	t.Run("a slow watcher is skipped ahead", b.testSkips)
 	t.Run("a stream is watched from its middle", b.testJoinedLate)
 	t.Run("where to start is asked for", b.testStarts)
 	t.Run("an init segment once more is no new stream", b.testRepeats)
