@@ -6,7 +6,7 @@ import "testing"
 // 16 KiB, as ffmpeg's and a recorder's are, and of 1 KiB.
 func BenchmarkStream(b *testing.B) {
 	for name, args := range map[string]string{
-		"webm":   "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 4M -g 25 -c:a libopus -f webm -dash 1",
+		"webm":   "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 4M -g 25 -c:a libopus -f webm",
 		"mp4":    "-c:v libx264 -preset ultrafast -b:v 4M -g 25 -pix_fmt yuv420p -c:a aac -f mp4 -movflags frag_keyframe+empty_moov+default_base_moof",
 		"flv":    "-c:v libx264 -preset ultrafast -b:v 4M -g 25 -pix_fmt yuv420p -c:a aac -f flv",
 		"mpegts": "-c:v libx264 -preset ultrafast -b:v 4M -g 25 -pix_fmt yuv420p -c:a aac -f mpegts",
