@@ -16,20 +16,24 @@ import (
 //	channels=           publishers, and receivers
 //	size=               bytes of a packet
 //	server=ours         the server, over WebSocket
+//	server=ours-webm    the same, with packets of a WebM stream, which it follows
 //	server=goroutines   a goroutine for each publisher, which reads a message, unmasks
 //	                    it and writes it to the receiver
 //
 // The metrics are BenchmarkFanOut's.
 func BenchmarkChannels(b *testing.B) {
 	const channels, size = 1000, 1 << 10
-	for _, server := range []string{"ours", "goroutines"} {
+	for _, server := range []string{"ours", "ours-webm", "goroutines"} {
 		name := fmt.Sprintf("channels=%d/size=%d/server=%s", channels, size, server)
 		rounds(b, name, func(b *testing.B, s *stage) *load {
 			needConnections(b, 2*channels)
 			var under broadcaster
-			if server == "ours" {
-				under = startChannels(b, s, channels, size)
-			} else {
+			switch server {
+			case "ours":
+				under = startChannels(b, s, channels, func(p *publisher) onePublisher { return p }, size)
+			case "ours-webm":
+				under = startChannels(b, s, channels, func(p *publisher) onePublisher { return newMediaPublisher(p, size) }, size)
+			default:
 				under = &relays{sockets: listen(b, s, nil, size)}
 			}
 			l := newLoad(b, s, under, channels, size)
@@ -41,7 +45,11 @@ func BenchmarkChannels(b *testing.B) {
 }
 
 // publishers has one packet published on every channel.
-type publishers []*publisher
+type publishers []onePublisher
+
+type onePublisher interface {
+	publish(seq uint64, timed bool) error
+}
 
 func (p publishers) publish(seq uint64, timed bool) error {
 	for _, pub := range p {
@@ -59,11 +67,12 @@ type manyChannels struct {
 	received int // channels that have their receiver
 }
 
-func startChannels(b *testing.B, s *stage, channels, size int) *manyChannels {
+// startChannels starts a server with publishers of packets of size bytes, made by with.
+func startChannels(b *testing.B, s *stage, channels int, with func(*publisher) onePublisher, size int) *manyChannels {
 	b.Helper()
 	m := &manyChannels{ours: startOurs(b, s, nil, 0)}
 	for i := range channels {
-		m.publishers = append(m.publishers, m.publisher(b, s, fmt.Sprint("bench", i), size))
+		m.publishers = append(m.publishers, with(m.publisher(b, s, fmt.Sprint("bench", i), size)))
 	}
 	return m
 }

@@ -26,7 +26,7 @@ type ours struct {
 
 // startOurs starts a server with a cache of so many MiB. Its receivers speak TLS if
 // id is not nil.
-func startOurs(b *testing.B, s *stage, id *identity, cacheMB int, change ...func(*engine.Config, *engine.Options)) *ours {
+func startOurs(b testing.TB, s *stage, id *identity, cacheMB int, change ...func(*engine.Config, *engine.Options)) *ours {
 	b.Helper()
 	filter, err := netfilter.New(netfilter.Config{MaxIPConcurrentConnections: 0})
 	if err != nil {
@@ -72,7 +72,7 @@ func (o *ours) receive(channel string) (net.Conn, []byte, error) {
 }
 
 // publisher connects a publisher of packets of size bytes to a channel.
-func (o *ours) publisher(b *testing.B, s *stage, channel string, size int) *publisher {
+func (o *ours) publisher(b testing.TB, s *stage, channel string, size int) *publisher {
 	b.Helper()
 	c, _, err := dial(o.plain, "/"+channel+"/key/publish", nil)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"ws-stream-server/engine/wstest"
@@ -199,6 +200,10 @@ func (s *stream) open(p []byte) error {
 
 // stamped begins the packet with this stamp.
 func (s *stream) stamped(stamp []byte) error {
+	if s.next == 0 && strings.HasPrefix(string(stamp), webmMagic) {
+		s.op = wstest.Text // the beginning of media, which is no packet of the load's
+		return nil
+	}
 	s.sent = int64(binary.LittleEndian.Uint64(stamp))
 	seq := binary.LittleEndian.Uint64(stamp[8:])
 	if s.late {
