@@ -29,6 +29,9 @@ type mpegTS struct {
 	streams map[uint16]*tsStream
 	leader  *tsStream // whose units are sync points
 
+	last    *tsStream // of the packet taken last, unless that was a table's; may be nil
+	lastPID uint16
+
 	hasPoint  bool
 	lastPoint uint64 // its PTS
 }
@@ -43,7 +46,9 @@ func (p *mpegTS) parse(in *input, out *sink) bool {
 			}
 		case len(p.packet.b) == 0 && len(in.b) >= tsPacket && in.b[0] == tsSync: // Fast path
 			at := in.at
-			p.take(in.next(tsPacket), at, out)
+			if b := in.next(tsPacket); !p.inside(b) {
+				p.take(b, at, out)
+			}
 		case p.packet.fill(in, 1) && p.packet.b[0] != tsSync:
 			p.search = &tsSearch{}
 			p.search.add(p.packet.b[0], p.packet.at)
@@ -115,11 +120,23 @@ func (p *mpegTS) lose() {
 	}
 }
 
+func packetPID(b []byte) uint16 { return uint16(b[1]&0x1F)<<8 | uint16(b[2]) }
+
+// inside reports whether a transport packet goes on with a unit whose beginning has been
+// looked at, so that take would do nothing. Most packets are such.
+func (p *mpegTS) inside(b []byte) bool {
+	return p.last != nil && !p.last.open && b[1]&0x40 == 0 && packetPID(b) == p.lastPID
+}
+
 // take takes a transport packet, which may be overwritten afterwards.
 func (p *mpegTS) take(b []byte, at Point, out *sink) {
-	pid := uint16(b[1]&0x1F)<<8 | uint16(b[2])
+	pid := packetPID(b)
 	isTable := pid == 0 || len(p.pat.b) > 0 && pid == p.pmtPID
 	s := p.streams[pid]
+	p.last, p.lastPID = s, pid
+	if isTable {
+		p.last = nil
+	}
 	if !isTable && s == nil || b[1]&0x80 != 0 { // transport_error_indicator
 		return
 	}
