@@ -173,12 +173,13 @@ func (ch *Channel) age(now int64) uint32 {
 // lowest returns the lowest sequence that a receiver still wants, or one that waits.
 // Called by the ring's writer, with in.mu held.
 func (ch *Channel) lowest() uint64 {
-	if ch.keepFirst.Load() {
+	oldest := ch.ring.Oldest() // what has left the ring is not waited for
+	if ch.keepFirst.Load() && oldest == 0 {
 		return 0
 	}
 	low := ch.found.Load() - 1 // math.MaxUint64 if it is 0
 	if ch.awaited.Load() {
-		if p, some := ch.index.stream.Pending(); some {
+		if p, some := ch.index.stream.Pending(); some && p.Seq >= oldest {
 			low = min(low, p.Seq)
 		}
 	}

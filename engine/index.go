@@ -29,6 +29,7 @@ type index struct {
 	led       []*syncPoint  // those with a lead, maxLeads at most, in the order in which these were made
 	keyFrames interval
 	blank     bool     // the first packet is empty: a probe gets that
+	recurs    bool     // the first byte is MPEG-TS's, whose tables come again and again, or that of a text: it is not waited for
 	bridge    struct { // the last one that was asked for
 		from, to *syncPoint
 		lead     *lead
@@ -80,9 +81,9 @@ func (ch *Channel) follow(payload []byte, age uint32) {
 		return
 	}
 	seq := ch.ring.Head() - 1
-	if len(payload) == 0 && seq == 0 {
-		x.news = true
-		x.noteBlank()
+	if seq == 0 {
+		x.news = len(payload) == 0
+		x.noteFirst(payload)
 	}
 	found := x.stream.Write(seq, payload)
 	init := x.stream.Init()
@@ -105,11 +106,12 @@ func (ch *Channel) follow(payload []byte, age uint32) {
 	}
 }
 
-// noteBlank is told that the stream's first packet is empty.
-func (x *index) noteBlank() {
+// noteFirst is told the stream's first packet.
+func (x *index) noteFirst(payload []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.blank = true
+	x.blank = len(payload) == 0
+	x.recurs = !x.blank && payload[0] == 0x47
 }
 
 // same reports whether two slices are one.

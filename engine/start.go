@@ -88,7 +88,7 @@ func (ch *Channel) choose(s *session) place {
 		return place{whole: true}
 	case s.kind == probe:
 		return x.chooseProbe(cached, whole, off)
-	case x.container == media.Undecided && off && head > 0 && !x.blank:
+	case x.container == media.Undecided && off && head > 0 && !x.blank && !x.recurs:
 		return place{wait: true, since: head + 1} // the beginning is gone, but for a decoder it may be needed
 	case x.container == media.Undecided:
 		return place{whole: whole || head == 0}
@@ -130,7 +130,7 @@ func (ch *Channel) admitWaiting() {
 	defer in.mu.Unlock()
 	ch.index.mu.Lock()
 	opaque, p := ch.index.container == media.Opaque, ch.index.fresh
-	blank := ch.index.blank && ch.keepFirst.Load() // else it is known, and does not matter any more
+	blank := ch.index.blank
 	ch.index.fresh = nil
 	ch.index.mu.Unlock()
 	defer ch.found.Store(0)
@@ -157,8 +157,12 @@ func (ch *Channel) admitWaiting() {
 // probe gets that came before. The caller holds the channel's lock.
 func (ch *Channel) chooseNow(w waiter, p *syncPoint, opaque bool) place {
 	switch {
+	case p == nil && !opaque && w.kind == probe && w.since == 0:
+		return ch.choose(w.session) // it may have come between the empty packet and the note of that
 	case p == nil:
 		return place{wait: !opaque && (w.kind != probe || w.since == 0), since: w.since}
+	case w.kind == probe && w.since > 0 && p.at.Seq == 0:
+		return place{since: w.since} // the first packet has all that it wants
 	case w.kind == probe:
 		if to := ch.choose(w.session); !to.wait {
 			return to
@@ -197,7 +201,7 @@ func (ch *Channel) dismissWaiting() {
 	in.mu.Lock() // see admitWaiting
 	defer in.mu.Unlock()
 	ch.index.mu.Lock()
-	undecided := ch.index.container == media.Undecided
+	unknown := ch.index.container <= media.Opaque // also if that was just found: the poller has not come to admit them
 	ch.index.mu.Unlock()
 	waiting := ch.waiting
 	ch.waiting = nil
@@ -205,7 +209,7 @@ func (ch *Channel) dismissWaiting() {
 	for _, w := range waiting {
 		w.waiting = -1
 		to := place{head: w.kind != probe}
-		if w.kind == probe || undecided {
+		if w.kind == probe || unknown {
 			to.since = w.since
 		}
 		ch.admit(w.session, to)

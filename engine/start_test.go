@@ -191,8 +191,8 @@ func TestJoinersBeforeTheContainerIsKnown(t *testing.T) {
 	}{
 		{"known", soundInit[:1], []string{soundInit[1:] + silence}, []string{soundInit, silence}},
 		{"known, over at once", soundInit[:1], []string{soundInit[1:]}, nil},
-		{"opaque", "G", opaque, opaque},
-		{"never known", "G", []string{"G", "H"}, []string{"G", "H"}},
+		{"opaque", "\x00", opaque, opaque},
+		{"never known", "\x00", []string{"\x00", "\x00"}, []string{"\x00", "\x00"}},
 		{"blank", "", []string{"", "?"}, []string{"", "?"}},
 	} {
 		pub := s.publish("cam", "key")
@@ -215,6 +215,18 @@ func TestJoinersBeforeTheContainerIsKnown(t *testing.T) {
 			t.Errorf("%s: it got %q, wanted %q, and %v", c.name, got, c.wants, m)
 		}
 	}
+}
+
+// What may be MPEG-TS, whose tables come again and again, or a text, is not waited for:
+// it takes many bytes to tell which it is.
+func TestAJoinerDoesNotWaitForTables(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	pub := s.publish("cam", "key")
+	sendAll(pub, []byte("G"))
+	late := s.receive("cam", "key")
+	late.Sync()
+	sendAll(pub, []byte("H"))
+	late.WantPacket([]byte("H"))
 }
 
 // Over HTTP a late joiner gets the same bytes, and is told what they are.
