@@ -95,6 +95,7 @@ type following struct {
 	*Stream
 	points     []found // those of the newest init segment
 	unforeseen []Point // those that lay in earlier packets, and were not pending
+	held       []Point // what was pending still when a sync point behind it had been found
 }
 
 // follow cuts a stream into packets, also empty ones, and follows it. The bytes of a packet
@@ -120,15 +121,22 @@ func follow(stream []byte, cut cutter) following {
 			init, f.points = in, nil
 		}
 		for _, p := range points {
-			if early := !some || p.Seq < pending.Seq || p.Seq == pending.Seq && p.Offset < pending.Offset; p.Seq < seq && early {
+			if early := !some || before(p, pending); p.Seq < seq && early {
 				f.unforeseen = append(f.unforeseen, p)
 			}
 			f.points = append(f.points, found{starts[p.Seq] + p.Offset, init})
+		}
+		if n := len(points); n > 0 {
+			if p, some := f.Pending(); some && before(p, points[n-1]) {
+				f.held = append(f.held, p)
+			}
 		}
 		at += n
 	}
 	return f
 }
+
+func before(p, q Point) bool { return p.Seq < q.Seq || p.Seq == q.Seq && p.Offset < q.Offset }
 
 // from is what a joiner gets who starts at the i-th sync point.
 func (f following) from(stream []byte, i int) []byte {
@@ -144,6 +152,9 @@ func (f following) wantSame(t testing.TB, other following) {
 	}
 	if early := append(f.unforeseen, other.unforeseen...); len(early) > 0 {
 		t.Errorf("sync points in earlier packets, at %v, were not pending", early)
+	}
+	if held := append(f.held, other.held...); len(held) > 0 {
+		t.Errorf("%v was pending still when a sync point behind it had been found", held)
 	}
 	at := func(ps []found) (all []int) {
 		for _, p := range ps {
