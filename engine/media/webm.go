@@ -122,7 +122,15 @@ func (p *webm) pending() (Point, bool) {
 
 // header takes bytes of an element's header.
 func (p *webm) header(in *input, out *sink) bool {
-	for {
+	if len(p.head.b) == 0 { // Fast path: it may be whole in the input
+		if e, n := readElement(in.b); n > 0 && n <= len(in.b) {
+			p.head.fill(in, n)
+			ok := p.element(e, out)
+			p.head.reset()
+			return ok
+		}
+	}
+	for { // Slow path
 		e, n := readElement(p.head.b)
 		switch {
 		case n == 0:
