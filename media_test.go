@@ -144,13 +144,31 @@ func TestMediaThroughAnHLSEncoder(t *testing.T) {
 	endPublisher(t, publisher)
 
 	wantSame(t, "HLS encoder", feeder.wantClose(t, websocket.StatusNormalClosure), sent)
-	live := late.wantClose(t, websocket.StatusNormalClosure)
-	if len(live) > len(sent)-before {
-		t.Errorf("a receiver that joined after %d packets with the cache off got %d of %d", before, len(live), len(sent))
+	live := bytes.Join(late.wantClose(t, websocket.StatusNormalClosure), nil)
+	all, missed := bytes.Join(sent, nil), len(bytes.Join(sent[:before], nil))
+	at := bytes.Index(live, []byte(webmCluster))
+	if at < 0 {
+		t.Fatalf("a receiver that joined with the cache off gets %.300q, wanted a cluster", live)
 	}
-	wantSame(t, "receiver with the cache off", live, sent[len(sent)-len(live):])
+	n := 0 // the init segment: what was published to the list of offsets, and from behind it
+	for n < at && live[n] == all[n] {
+		n++
+	}
+	if !bytes.Contains(live[:at], []byte(webmTracks)) || !bytes.Contains(all, live[n:at]) {
+		t.Errorf("a receiver that joined with the cache off gets first %.300q, wanted the init segment", live[:at])
+	}
+	if rest := live[at:]; !bytes.HasSuffix(all[missed:], rest) {
+		t.Errorf("and then gets %d bytes, wanted the end of the stream, from behind the %d of %d bytes that it missed", len(rest), missed, len(all))
+	}
+	wantPlayable(t, "the receiver that joined with the cache off", live)
 	hls.wantPlaylist(t)
 }
+
+// The IDs of WebM's elements that an init segment ends with, and that pictures are in.
+const (
+	webmTracks  = "\x16\x54\xAE\x6B"
+	webmCluster = "\x1F\x43\xB6\x75"
+)
 
 // hlsProcess is an ffmpeg that turns its input into HLS.
 type hlsProcess struct {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ws-stream-server/engine/wstest"
 )
@@ -77,6 +78,9 @@ func TestTheMediaIsFollowed(t *testing.T) {
 	}
 	defer hangUp(in)
 	for seq := range uint64(2*keyEvery + 1) {
+		if seq%keyEvery == 0 {
+			time.Sleep(20 * time.Millisecond) // the server tells how far key frames are from each other
+		}
 		if err := m.publish(seq, false); err != nil {
 			t.Fatal(err)
 		}
