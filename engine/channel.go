@@ -241,6 +241,7 @@ func (ch *Channel) end(s *session) {
 		s.in.mu.Lock() // excludes the poller: no packet is published after this
 		s.in.phase = phaseOver
 		s.dropMessage()
+		ch.unfollow()
 		s.in.mu.Unlock()
 		ch.srv.streams.Add(-1)
 	}

@@ -158,13 +158,14 @@
 //
 // A receiver may lag as long as the ring keeps its next packet: GOP_CACHE_SIZE_MB
 // plus RECEIVER_LAG_MB for a channel. Then it gets the rest of the packet it has
-// begun, the close frame with 4008, and at most 5 s for that. After the publisher's
-// end it may take nothing for 30 s, and has 5 minutes in all.
+// begun, the close frame with 4008, and at most 5 s for that; with SLOW_RECEIVER=skip it
+// jumps to the newest sync point before it comes to that, if there is one (skip). After the
+// publisher's end it may take nothing for 30 s, and has 5 minutes in all.
 //
 // # Memory
 //
-// budget counts what rings hold, leads, messages that are being put together and what nbio
-// keeps, of all channels together, against four fifths of MEMORY_LIMIT_MB; its comment
+// budget counts what rings hold, init segments, leads, what the parsers have collected,
+// messages that are being put together and what nbio keeps, of all channels together, against four fifths of MEMORY_LIMIT_MB; its comment
 // says who has to give when it is short. The counts are exact: rings tell of each slab,
 // and a slab that a slow receiver still needs for the packet it has begun counts until
 // it leaves.

@@ -36,11 +36,11 @@ type group struct {
 	// Guarded by passing: held during a pass. fresh are those that have not been handed a
 	// byte of a packet yet, or are in a detour (see ring), leavers are closed once they
 	// have everything.
-	passing sync.Mutex
-	members []member
-	fresh   []member
-	leavers []member
-	skipped int64 // Server.now when it was last looked who is to skip
+	passing        sync.Mutex
+	members        []member
+	fresh          []member
+	leavers        []member
+	lookedForSkips int64 // Server.now when it was last looked who is to skip
 
 	// Guarded by survey.mu: the last walk that came by, and what tells that the goroutine
 	// is done that waits for a long pass; nil: there was none.

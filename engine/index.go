@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type index struct {
 	// Guarded by the publisher's in.mu.
 	stream media.Stream
 	init   []byte
+	kept   int64 // what stream holds, as far as it is counted
 
 	news bool // owned by the publisher's poller: something has changed since it last asked
 
@@ -24,8 +26,10 @@ type index struct {
 	container media.Container
 	tracks    []media.Track // written by the publisher's poller alone, which may read it without mu
 	points    []*syncPoint  // oldest first
-	segment   *initSegment  // of the newest
-	fresh     *syncPoint    // the newest, if the poller has found it since it last asked
+	segment   *initSegment  // of the newest; nil: none
+	inits     int64         // bytes of all init segments that are held
+	begins    uint64        // how many init segments have come
+	found     *syncPoint    // the newest, if the poller has found it since it last asked
 	led       []*syncPoint  // those with a lead, maxLeads at most, in the order in which these were made
 	keyFrames interval
 	blank     bool     // the first packet is empty: a probe gets that
@@ -45,9 +49,11 @@ type index struct {
 // syncPoint is where a decoder can start.
 type syncPoint struct {
 	// Static after construction.
-	at   media.Point
-	init *initSegment
-	came millis // since the ring's start
+	at    media.Point
+	shown uint64 // the packet in which the media after it begin, that of at or a later one
+	init  *initSegment
+	begun uint64 // how many init segments had come, with those that were the same once more
+	came  millis // since the ring's start
 
 	// Guarded by the index's mu.
 	lead      *lead // what a joiner gets first; nil: it is to be made
@@ -56,14 +62,19 @@ type syncPoint struct {
 
 // initSegment is what decoders need that start at some of the sync points.
 type initSegment struct {
-	payload []byte // static after construction
-	points  int    // that are remembered: as long as there are any, payload is counted; guarded by the index's mu
+	payload []byte // its bytes never change; guarded by the index's mu
+	holders int    // the points that are remembered, and the index for the newest: as long as there are any, payload is counted; guarded by the index's mu
 }
 
 // maxPoints is how many sync points are remembered; beyond that every second one of the
 // older half is forgotten. It is an hour of a picture's key frames each second, and
 // more of a cache than most have.
 const maxPoints = 4096
+
+// maxInits is how many bytes of init segments are held at once; beyond that the points of
+// all but the newest are forgotten, the oldest first. Streams change theirs seldom, and have
+// a few kilobytes.
+const maxInits = 4 * media.MaxInit
 
 // interval is the time between sync points.
 type interval struct {
@@ -86,6 +97,10 @@ func (ch *Channel) follow(payload []byte, age uint32) {
 		x.noteFirst(payload)
 	}
 	found := x.stream.Write(seq, payload)
+	if n := int64(x.stream.Kept()); n != x.kept {
+		ch.srv.budget.add(n - x.kept)
+		x.kept = n
+	}
 	init := x.stream.Init()
 	if len(found) == 0 && same(init, x.init) && same(x.stream.Tracks(), x.tracks) && x.stream.Container() == before {
 		return
@@ -104,6 +119,13 @@ func (ch *Channel) follow(payload []byte, age uint32) {
 	if ch.srv.cfg.GOPCacheMode == startNames[startKeyFrame] {
 		ch.ring.KeepFrom(newest)
 	}
+}
+
+// unfollow forgets what was collected of the stream: it is over. Called with in.mu held.
+func (ch *Channel) unfollow() {
+	x := &ch.index
+	ch.srv.budget.add(-x.kept)
+	x.stream, x.kept = media.Stream{}, 0
 }
 
 // noteFirst is told the stream's first packet.
@@ -127,21 +149,29 @@ func (ch *Channel) note(found []media.Point, age millis) {
 		x.forgetAll(b)
 		return
 	}
-	if x.segment == nil || !same(x.segment.payload, x.init) {
-		x.segment = &initSegment{payload: x.init}
+	switch {
+	case x.segment != nil && same(x.segment.payload, x.init):
+	case x.segment != nil && bytes.Equal(x.segment.payload, x.init): // a recorder that starts over sends the same
+		x.segment.payload = x.init
+		x.begins++
+	default:
+		x.renew(b, x.init)
+		x.begins++
 	}
 	for i, p := range found {
 		x.keyFrames.note(age)
 		if i > 0 && i+1 < len(found) && found[i-1].Seq == p.Seq && found[i+1].Seq == p.Seq {
 			continue // nobody starts between a packet's first sync point and its last
 		}
-		x.fresh = &syncPoint{at: p, init: x.segment, came: age}
-		x.points = append(x.points, x.fresh)
-		if x.segment.points++; x.segment.points == 1 {
-			b.add(int64(len(x.segment.payload)))
-		}
+		x.found = &syncPoint{at: p, shown: ch.ring.Head() - 1, init: x.segment, begun: x.begins, came: age}
+		x.points = append(x.points, x.found)
+		x.segment.holders++
 	}
 	x.forgetBefore(b, ch.ring.Oldest())
+	for x.inits > maxInits && x.points[0].init != x.segment {
+		x.forget(b, x.points[:1])
+		x.points = x.points[1:]
+	}
 	for len(x.points) > maxPoints {
 		x.thin(b)
 	}
@@ -196,11 +226,31 @@ func (x *index) forget(b *budget, points []*syncPoint) {
 			x.setProbed(b, nil, nil, 0, false)
 		}
 		p.forgotten = true
-		if p.init.points--; p.init.points == 0 {
-			b.add(-int64(len(p.init.payload)))
-		}
+		x.letGo(b, p.init)
 	}
 	clear(points)
+}
+
+// renew makes payload the newest init segment; nil: there is none any more. The caller
+// holds mu.
+func (x *index) renew(b *budget, payload []byte) {
+	if old := x.segment; old != nil {
+		x.letGo(b, old)
+	}
+	x.segment = nil
+	if payload != nil {
+		x.segment = &initSegment{payload: payload, holders: 1}
+		x.inits += int64(len(payload))
+		b.add(int64(len(payload)))
+	}
+}
+
+// letGo has one less hold an init segment. The caller holds mu.
+func (x *index) letGo(b *budget, s *initSegment) {
+	if s.holders--; s.holders == 0 {
+		x.inits -= int64(len(s.payload))
+		b.add(-int64(len(s.payload)))
+	}
 }
 
 // forgetBefore gives up the sync points that lie before a packet. The caller holds mu.
@@ -225,7 +275,8 @@ func (x *index) shrink(b *budget, oldest uint64) {
 // forgetAll gives everything up. The caller holds mu.
 func (x *index) forgetAll(b *budget) {
 	x.forget(b, x.points)
-	x.points, x.fresh = nil, nil
+	x.points, x.found = nil, nil
+	x.renew(b, nil)
 	x.setBridge(b, nil, nil, nil)
 }
 
@@ -244,10 +295,13 @@ func (x *index) describe(i *ChannelInfo) {
 	i.Container = x.container.String()
 	i.Codecs = x.codecs()
 	i.KeyFrameSeconds = x.keyFrames.span.seconds()
+	video, audio := true, true // the first of them tells
 	for _, t := range x.tracks {
-		if t.Kind == "video" {
-			i.Width, i.Height = t.Width, t.Height
-			break
+		switch {
+		case t.Kind == "video" && video:
+			i.Width, i.Height, video = t.Width, t.Height, false
+		case t.Kind == "audio" && audio:
+			i.SampleRate, i.AudioChannels, audio = t.SampleRate, t.Channels, false
 		}
 	}
 }

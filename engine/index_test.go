@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
@@ -13,10 +14,10 @@ import (
 	"ws-stream-server/ring"
 )
 
-// A WebM of sound alone, each of whose clusters is a sync point, also one without sound.
+// A WebM of sound alone, each of whose clusters is a sync point: it has an empty block.
 const (
 	soundInit = "\x1A\x45\xDF\xA3\x87\x42\x82\x84webm" + "\x18\x53\x80\x67\xFF" + "\x16\x54\xAE\x6B\x88\xAE\x86\xD7\x81\x02\x83\x81\x02"
-	silence   = "\x1F\x43\xB6\x75\x80"
+	silence   = "\x1F\x43\xB6\x75\x86" + "\xA3\x84\x82\x00\x00\x80"
 )
 
 // newIndexed returns a channel whose packets are looked at, and nothing else is done with.
@@ -104,7 +105,8 @@ func TestIndexTellsCodecsAtOnce(t *testing.T) {
 func TestIndexCountsInitSegments(t *testing.T) {
 	t.Parallel()
 	ch := newIndexed()
-	used := func() int64 { return ch.srv.budget.used.Load() }
+	used := func() int64 { return ch.srv.budget.used.Load() - ch.index.kept }
+	otherInit := strings.Replace(soundInit, "\xD7\x81\x02", "\xD7\x81\x03", 1)
 	ch.put(soundInit + silence)
 	one := used()
 	if want := int64(len(soundInit)); one != want {
@@ -115,17 +117,102 @@ func TestIndexCountsInitSegments(t *testing.T) {
 		t.Errorf("with a second sync point %d bytes are counted, wanted %d", used(), one)
 	}
 	ch.put(soundInit + silence)
+	if used() != one {
+		t.Errorf("with the same init segment once more %d bytes are counted, wanted %d", used(), one)
+	}
+	ch.put(otherInit + silence)
 	if used() != 2*one {
 		t.Errorf("with a second init segment %d bytes are counted, wanted %d", used(), 2*one)
 	}
-	ch.index.forget(&ch.srv.budget, ch.index.points[:2])
+	ch.index.forget(&ch.srv.budget, ch.index.points[:3])
 	if used() != one {
 		t.Errorf("without the points of the first init segment %d bytes are counted, wanted %d", used(), one)
 	}
-	ch.index.points = ch.index.points[2:]
+	ch.index.points = ch.index.points[3:]
+	ch.unfollow()
 	ch.index.release(&ch.srv.budget)
 	if used() != 0 {
 		t.Errorf("at the end %d bytes are counted", used())
+	}
+}
+
+// What is collected of a stream, and init segments that nobody needs yet, are counted, to
+// the stream's end.
+func TestIndexCountsWhatIsCollected(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	used := func() int64 { return ch.srv.budget.used.Load() }
+	tag := func(kind byte, body string) string { // FLV's
+		n := len(body)
+		head := string([]byte{kind, byte(n >> 16), byte(n >> 8), byte(n), 0, 0, 0, 0, 0, 0, 0})
+		return head + body + string(binary.BigEndian.AppendUint32(nil, uint32(11+n)))
+	}
+	config := tag(9, "\x17\x00\x00\x00\x00"+strings.Repeat("c", 500_000))
+	ch.put("FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00" + config[:400_000])
+	if used() < 400_000 {
+		t.Errorf("%d bytes are counted of a configuration of which 400000 have come", used())
+	}
+	ch.put(config[400_000:] + tag(9, "\x27\x01\x00\x00\x00inter"))
+	if n := int64(len(config)); used() < 2*n || used() > 2*n+100 {
+		t.Errorf("%d bytes are counted of a configuration of %d that is in an init segment, too", used(), n)
+	}
+	ch.unfollow()
+	ch.index.release(&ch.srv.budget)
+	if used() != 0 {
+		t.Errorf("at the end %d bytes are counted", used())
+	}
+}
+
+// A skip over the moment in which a recorder starts over brings the init segment, also if
+// it is the same: players know by it that times begin anew.
+func TestASkipOverTheSameInitSegment(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.put(soundInit + silence)
+	ch.put(silence)
+	ch.put(soundInit + silence)
+	x := &ch.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range []struct {
+		from, to int
+		want     string
+	}{
+		{0, 1, soundInit},
+		{0, 2, soundInit + soundInit + silence},
+		{1, 2, soundInit + silence},
+	} {
+		l := ch.bridge(x.points[c.from], x.points[c.to])
+		if l == nil {
+			t.Fatalf("from %d to %d: there is no bridge", c.from, c.to)
+		}
+		cur, ok := ch.ring.JoinAt(x.points[c.to].at.Seq+1, l.Lead, func(uint64) {})
+		var got []byte
+		for ok && cur.More() && len(got) < len(c.want) {
+			got = append(got, frame.Payload(cur.TakeRest(math.MaxInt))...)
+		}
+		if string(got) != c.want {
+			t.Errorf("from %d to %d: %q stands between, wanted %q", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+// Of init segments that change again and again only some are held, and the newest always.
+func TestIndexOfManyInitSegments(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	const size = 1_000_000
+	for i := range 10 {
+		private := "\x63\xA2\x10" + string(binary.BigEndian.AppendUint32(nil, size)[1:]) + strings.Repeat(string('a'+rune(i)), size)
+		entry := "\xD7\x81\x02\x83\x81\x02" + private
+		sized := func(id, data string) string {
+			return id + "\x10" + string(binary.BigEndian.AppendUint32(nil, uint32(len(data)))[1:]) + data
+		}
+		ch.put(soundInit[:17] + sized("\x16\x54\xAE\x6B", sized("\xAE", entry)) + silence)
+		x := &ch.index
+		if want := min(i+1, maxInits/size); len(x.points) != want || x.newest(0).init != x.segment || x.inits > maxInits {
+			t.Fatalf("after %d init segments there are %d points with %d bytes of them, wanted %d", i+1, len(x.points), x.inits, want)
+		}
 	}
 }
 
@@ -140,9 +227,10 @@ func TestIndexForgetsForGood(t *testing.T) {
 		if forgotten {
 			ch.index.forget(&ch.srv.budget, ch.index.points[:1])
 		}
+		before := ch.srv.budget.used.Load()
 		_, ok := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
-		if used := ch.srv.budget.used.Load(); ok == forgotten || (used == 0) != forgotten {
-			t.Errorf("forgotten %v: joined %v, and %d bytes are counted", forgotten, ok, used)
+		if used := ch.srv.budget.used.Load() - before; ok == forgotten || (used == 0) != forgotten {
+			t.Errorf("forgotten %v: joined %v, and %d bytes more are counted", forgotten, ok, used)
 		}
 	}
 }
@@ -232,6 +320,7 @@ func TestProbesShareWhatTheyGet(t *testing.T) {
 	for _, s := range all {
 		s.through()
 	}
+	ch.unfollow()
 	x.release(budget)
 	if used := budget.used.Load(); used != 0 {
 		t.Errorf("when all are through %d bytes are counted", used)

@@ -147,8 +147,8 @@ func TestLeadsGoWithTheirPackets(t *testing.T) {
 	}
 	budget.shrink(ch, 0)
 	s.through()
-	if used := budget.used.Load(); used != 0 || ch.ring.Oldest() < 3 {
-		t.Errorf("the ring begins with packet %d, and %d bytes are counted besides", ch.ring.Oldest(), used)
+	if used := budget.used.Load(); used != size || ch.ring.Oldest() < 3 {
+		t.Errorf("the ring begins with packet %d, and %d bytes are counted besides, wanted the newest init segment", ch.ring.Oldest(), used)
 	}
 }
 

@@ -59,7 +59,7 @@ type ChannelInfo struct {
 	CacheBytes   int64   `json:"cache_bytes"`   // what the cache counts, of GOP_CACHE_SIZE_MB
 	CacheSeconds float64 `json:"cache_seconds"` // between the arrivals of its first and its last packet
 	HeldBytes    int64   `json:"held_bytes"`    // memory, the cache and what slow receivers still need
-	ContentType  string  `json:"content_type"`  // of the first packet; "": not known
+	ContentType  string  `json:"content_type"`  // of the container, or as the first packet looks; "": not known
 
 	// What the newest init segment says, and the stream: zero where the container is not
 	// known, or does not tell.
@@ -67,6 +67,8 @@ type ChannelInfo struct {
 	Codecs          []string `json:"codecs"`    // of each track that has a name (RFC 6381)
 	Width           int      `json:"width"`     // of the first video track, in pixels
 	Height          int      `json:"height"`
+	SampleRate      int      `json:"sample_rate"` // of the first audio track, in Hz
+	AudioChannels   int      `json:"audio_channels"`
 	KeyFrameSeconds float64  `json:"key_frame_seconds"` // between the arrivals of the two newest key frames
 }
 

@@ -113,7 +113,7 @@ func (s *session) part() {
 		g.part(s)
 		return
 	}
-	s.end(serverShutdown) // it waits for a publisher, or is being closed
+	s.end(serverShutdown) // it waits for a publisher or a sync point, or is being closed
 }
 
 // endParting lets everybody who waits for a turn that will not come go.

@@ -32,10 +32,10 @@ const (
 // where one of the group is behind the cache; the caller holds passing.
 func (g *group) skipSlow(now int64) {
 	r := g.ch.ring
-	if now-g.skipped < int64(skipEvery) || r.Ended() {
+	if now-g.lookedForSkips < int64(skipEvery) || r.Ended() {
 		return
 	}
-	g.skipped = now
+	g.lookedForSkips = now
 	cache, ok := r.At(r.JoinPoint(), func(uint64) {}) // one of the group has pinned less
 	if !ok {
 		return
@@ -109,7 +109,7 @@ func (ch *Channel) bridge(from, to *syncPoint) *lead {
 	if from.at.Offset > 0 {
 		payloads = append(payloads, head[:from.at.Offset])
 	}
-	if from.init != to.init {
+	if from.begun != to.begun { // also if it is the same once more: times begin anew
 		payloads = append(payloads, to.init.payload)
 	}
 	if to.at.Offset > 0 {

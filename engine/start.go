@@ -63,7 +63,7 @@ type place struct {
 	point *syncPoint // the init segment, then from here on
 	wait  bool       // not yet: at the next sync point
 	fresh bool       // the point was just found, by the caller: it may lie before the cache
-	since uint64     // if not 0, one less: the packet from which on there is something, as long as it is there, else the cache's beginning; with wait: see waiter
+	since uint64     // as waiter.since; it is given from there on, as long as the ring has that, else the cache
 	head  bool       // behind everything: the stream is over
 }
 
@@ -109,7 +109,7 @@ func (x *index) chooseProbe(cached uint64, whole, off bool) place {
 	switch {
 	case off || len(x.points) == 0:
 		return place{wait: true}
-	case whole && x.points[0].at.Seq == 0:
+	case whole && x.points[0].shown == 0:
 		return place{whole: true}
 	default:
 		return atOrWait(x.first(cached))
@@ -129,9 +129,9 @@ func (ch *Channel) admitWaiting() {
 	in.mu.Lock() // excludes the keeper: the ring keeps what it has
 	defer in.mu.Unlock()
 	ch.index.mu.Lock()
-	opaque, p := ch.index.container == media.Opaque, ch.index.fresh
+	opaque, p := ch.index.container == media.Opaque, ch.index.found
 	blank := ch.index.blank
-	ch.index.fresh = nil
+	ch.index.found = nil
 	ch.index.mu.Unlock()
 	defer ch.found.Store(0)
 	if !opaque && !blank && p == nil {
@@ -161,7 +161,7 @@ func (ch *Channel) chooseNow(w waiter, p *syncPoint, opaque bool) place {
 		return ch.choose(w.session) // it may have come between the empty packet and the note of that
 	case p == nil:
 		return place{wait: !opaque && (w.kind != probe || w.since == 0), since: w.since}
-	case w.kind == probe && w.since > 0 && p.at.Seq == 0:
+	case w.kind == probe && w.since > 0 && p.shown == 0:
 		return place{since: w.since} // the first packet has all that it wants
 	case w.kind == probe:
 		if to := ch.choose(w.session); !to.wait {

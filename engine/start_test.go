@@ -248,6 +248,58 @@ func TestAnHTTPJoinerBeginsWithAKeyFrame(t *testing.T) {
 	get.WantEnd()
 }
 
+// box makes a box of MP4.
+func box(name string, payload ...string) string {
+	p := strings.Join(payload, "")
+	return string(binary.BigEndian.AppendUint32(nil, uint32(8+len(p)))) + name + p
+}
+
+// A probe gets the init segment and media, however these are cut into packets, also if it
+// comes before the stream: its first packet only if that has both.
+func TestProbesGetMedia(t *testing.T) {
+	const zero = "\x00\x00\x00\x00"
+	const one = "\x00\x00\x00\x01"
+	trak := box("trak", box("tkhd", zero, zero, zero, one), box("mdia", box("hdlr", zero, zero, "soun"), box("minf", box("stbl", box("stsd", zero, one, box("none")), box("stsz", zero, zero, zero)))))
+	moov := box("moov", trak, box("mvex", box("trex", zero, one, one, zero, zero, zero)))
+	ftyp, styp, free := box("ftyp", "iso5", zero), box("styp", "msdh", zero), box("free")
+	moof, mdat := box("moof", box("traf", box("tfhd", zero, one), box("trun", zero, one))), box("mdat", "samples")
+	for _, c := range []struct {
+		name    string
+		packets []string
+		want    string
+	}{
+		{"all at once", []string{ftyp + moov + moof + mdat, styp}, ftyp + moov + moof + mdat},
+		{"all at once, and what need not be there", []string{ftyp + moov + free + moof + mdat}, ftyp + moov + free + moof + mdat},
+		{"each by itself", []string{ftyp, moov, moof, mdat}, ftyp + moov + moof + mdat},
+		{"no media at first", []string{ftyp + moov + moof, mdat}, ftyp + moov + moof + mdat},
+		{"no media but a header", []string{ftyp + moov + moof + mdat[:8], mdat[8:]}, ftyp + moov + moof + mdat},
+		{"no media for long", []string{ftyp + moov, moof, mdat}, ftyp + moov + moof + mdat},
+		{"the beginning of a unit", []string{ftyp + moov + styp, moof + mdat}, ftyp + moov + styp + moof + mdat},
+		{"WebM", []string{soundInit + silence}, soundInit + silence},
+		{"WebM, a byte of a cluster", []string{soundInit + silence[:1], silence[1:]}, soundInit + silence},
+		{"WebM, a cluster without a block", []string{soundInit + silence[:5], silence[5:]}, soundInit + silence},
+		{"WebM, an empty cluster", []string{soundInit + "\x1F\x43\xB6\x75\x80", silence}, soundInit + silence},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newTestServer(t)
+			first := s.dial("/cam/key/probe")
+			s.session(first)
+			pub := s.publish("cam", "key")
+			between := s.dial("/cam/key/probe")
+			s.session(between)
+			for _, p := range c.packets {
+				sendAll(pub, []byte(p))
+				pub.Sync()
+			}
+			late := s.dial("/cam/key/probe")
+			for _, probe := range []*wstest.Conn{first, between, late} {
+				probe.WantPacket([]byte(c.want))
+				probe.WantClose(1000)
+			}
+		})
+	}
+}
+
 // A probe that comes before the stream gets the init segment along with media, when both
 // are there; of a stream that is of no known container the first packet, at once, also
 // when that is not in the cache any more.

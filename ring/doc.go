@@ -60,8 +60,8 @@
 //
 // One goroutine at a time is the writer: it alone calls Reserve, Commit, Newest and
 // Written. KeepFrom, Cached, Shrink, End and Release are called by it or under a lock
-// that excludes it. Any goroutine may call Join, At, JoinAt, ClearCache and the methods
-// that only report. A [Cursor] belongs to whoever holds it, one goroutine at a time.
+// that excludes it, as Recall is. Any goroutine may call Join, At, JoinAt, ClearCache and
+// the methods that only report. A [Cursor] belongs to whoever holds it, one goroutine at a time.
 //
 // The writer publishes a packet by storing the segment's count after the bytes
 // and the entry are in place; a reader loads the count before it looks at them.

@@ -52,7 +52,7 @@
 // sizes were told before: a recorder that was stopped may leave less than it said.
 //
 // With several video tracks the first in Tracks decides what is a sync point. Without one
-// each Cluster is.
+// each Cluster is that has a block.
 //
 // # Fragmented MP4
 //
@@ -71,7 +71,8 @@
 // A unit is a sync point when the first sample of the first video track in its moof is a
 // sync sample; in a file without a video track every one is. A moof in which the video
 // track has no sample is none: `-movflags frag_every_frame` makes one for each sample of
-// each track. What stands directly before a moof and belongs to it is given along.
+// each track. What stands directly before a moof and belongs to it is given along. The unit
+// is told when its mdat begins.
 //
 // The init segment and what comes from a sync point on have to be enough. So these are
 // not followed: a moov without mvex (a progressive file), with samples of its own, or

@@ -35,7 +35,8 @@ type flv struct {
 	metadata []byte
 	about    flvMetadata
 	configs  []flvConfig // in the order of the tracks' first
-	fresh    bool        // there is no init segment yet with these configurations
+	tags     int         // bytes of them
+	changed  bool        // there is no init segment yet with these configurations
 
 	hasVideo  bool
 	hasPoint  bool
@@ -89,6 +90,8 @@ func (p *flv) pending() (Point, bool) {
 	at, some := p.tag.pending()
 	return at, some && p.phase == flvInHead
 }
+
+func (p *flv) kept() int { return cap(p.tag.b) + len(p.header) + len(p.metadata) + p.tags }
 
 func (p *flv) next(phase flvPhase) {
 	p.phase = phase
@@ -145,18 +148,14 @@ func (p *flv) file(in *input) bool {
 		return false
 	}
 	if p.tag.fill(in, int(offset)+flvTagSize) {
-		*p = flv{header: bytes.Clone(p.tag.b), fresh: true}
+		*p = flv{header: bytes.Clone(p.tag.b), changed: true}
 	}
 	return true
 }
 
 // room reports whether another n bytes may be kept.
 func (p *flv) room(n int) bool {
-	n += len(p.header) + len(p.metadata)
-	for _, c := range p.configs {
-		n += len(c.tag)
-	}
-	return n <= MaxInit
+	return n+len(p.header)+len(p.metadata)+p.tags <= MaxInit
 }
 
 // fits reports whether a PreviousTagSize is that of the tag before it. Some writers leave
@@ -187,8 +186,9 @@ func (p *flv) keep(b []byte) bool {
 			continue
 		}
 		if !bytes.Equal(c.tag[flvTagHead:], b[flvTagHead:]) { // else repeated at another time
+			p.tags += len(b) - len(c.tag)
 			*c = flvConfig{u, bytes.Clone(b)}
-			p.fresh = true
+			p.changed = true
 		}
 		return true
 	}
@@ -196,15 +196,16 @@ func (p *flv) keep(b []byte) bool {
 		return false
 	}
 	p.configs = append(p.configs, flvConfig{u, bytes.Clone(b)})
-	p.fresh = true
+	p.tags += len(b)
+	p.changed = true
 	return true
 }
 
 // media takes the beginning of a tag with media, of that time in milliseconds.
 func (p *flv) media(u flvUnit, time uint32, out *sink) {
-	if p.fresh {
+	if p.changed {
 		out.begin(p.init(), p.tracks(u))
-		p.fresh, p.hasPoint = false, false
+		p.changed, p.hasPoint = false, false
 	}
 	if u.needsConfig() && !p.configured(u) {
 		return

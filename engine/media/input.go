@@ -46,5 +46,13 @@ func (g *gatherer) fill(in *input, n int) bool {
 // pending returns where the unit begins that is being collected, false if none is.
 func (g *gatherer) pending() (Point, bool) { return g.at, len(g.b) > 0 }
 
+// mostRoom is how much room a gatherer keeps for the next unit, in bytes: most are smaller.
+const mostRoom = 4 << 10
+
 // reset begins anew. The bytes that were collected may be overwritten.
-func (g *gatherer) reset() { g.b = g.b[:0] }
+func (g *gatherer) reset() {
+	if cap(g.b) > mostRoom {
+		g.b = nil
+	}
+	g.b = g.b[:0]
+}

@@ -43,6 +43,9 @@ const maxFound = 1024
 // remembered, each time.
 const maxMade = 2 * MaxInit
 
+// trackSize is what a Track counts in that, in bytes: about what it takes.
+const trackSize = 64
+
 // atOnce is how many bytes a parser is given at once, so that it does not make much more
 // than that before somebody looks.
 const atOnce = 16 << 10
@@ -84,6 +87,9 @@ type parser interface {
 	// pending returns where the oldest sync point would lie that begins in what was
 	// parsed and shows only with what follows; false if there is none.
 	pending() (Point, bool)
+
+	// kept returns how much memory it has for what it has collected, in bytes.
+	kept() int
 }
 
 // sink takes what a parser finds.
@@ -106,7 +112,10 @@ func (k *sink) begin(b []byte, tracks []Track) {
 // describe says more of the tracks of the init segment there is, which stays as it is: a
 // transport stream tells the codecs only in what follows its tables. tracks is the sink's
 // from then on.
-func (k *sink) describe(tracks []Track) { k.tracks = tracks }
+func (k *sink) describe(tracks []Track) {
+	k.tracks = tracks
+	k.made += len(tracks) * trackSize
+}
 
 // point says that a decoder which has the init segment can start at p. The oldest ones and
 // the newest are kept.
@@ -119,8 +128,9 @@ func (k *sink) point(p Point) {
 
 // Write takes the payload of the next packet, which has the sequence seq, and returns
 // the sync points that it showed, oldest first, of very many only the first and the newest;
-// valid until the next call. A point may lie in a packet before. payload is not kept. When the call brought a new init segment
-// the points belong to that, and those returned before do to the old one.
+// valid until the next call. A point may lie in a packet before; media that a decoder has
+// from it on have begun. payload is not kept. When the call brought a new init segment the
+// points belong to that, and those returned before do to the old one.
 func (st *Stream) Write(seq uint64, payload []byte) []Point {
 	st.out.points = st.out.points[:0]
 	switch st.container {
@@ -173,6 +183,15 @@ func (st *Stream) Pending() (p Point, ok bool) {
 	default:
 		return Point{}, false
 	}
+}
+
+// Kept returns how much memory is held for what was collected of the stream, in bytes, the
+// init segment not counted. What is held while the container is undecided is a few hundred.
+func (st *Stream) Kept() int {
+	if st.parser == nil {
+		return 0
+	}
+	return st.parser.kept()
 }
 
 // Container returns what the stream is.

@@ -1,9 +1,6 @@
 package media
 
-import (
-	"bytes"
-	"math"
-)
+import "bytes"
 
 // mp4 follows a fragmented MP4 file: see the package's comment.
 type mp4 struct {
@@ -11,6 +8,7 @@ type mp4 struct {
 	// than MaxInit bytes.
 	box  gatherer
 	left uint64 // bytes of the payload before it that are still to be left out
+	data bool   // these are an mdat's
 
 	// The init segment: what there is of the next one, until ready.
 	init  []byte
@@ -19,11 +17,22 @@ type mp4 struct {
 
 	unit   Point // of the first box of the unit, if inUnit
 	inUnit bool  // nothing but boxes that belong to the next moof came since unit
+
+	start  Point // of the unit whose moof came last, if starts
+	starts bool  // a decoder can start at that unit, of whose mdat nothing has come
 }
+
+// maxBox is the largest box or block whose payload is passed over, in bytes. Nothing of
+// live media is as large: a stream that has no more units for so long is followed no
+// more, so that nobody waits for the next one.
+const maxBox = 1 << 32
 
 func (p *mp4) parse(in *input, out *sink) bool {
 	for len(in.b) > 0 {
 		if p.left > 0 {
+			if p.data {
+				p.tell(out)
+			}
 			p.left = in.skip(p.left)
 			continue
 		}
@@ -43,10 +52,11 @@ func (p *mp4) parse(in *input, out *sink) bool {
 			return true
 		case read && !p.take(p.box.b[header:], out):
 			return false
-		case !read && size == 0:
-			p.left = math.MaxUint64 // to the end of the file
+		case !read && (size == 0 || size > maxBox): // 0: to the end of the file
+			return false
 		case !read:
 			p.left = size - uint64(header)
+			p.data = string(p.box.b[4:boxHeader]) == "mdat"
 		}
 		p.box.reset()
 	}
@@ -54,11 +64,16 @@ func (p *mp4) parse(in *input, out *sink) bool {
 }
 
 func (p *mp4) pending() (Point, bool) {
-	if p.inUnit {
+	switch {
+	case p.starts:
+		return p.start, true
+	case p.inUnit:
 		return p.unit, true
 	}
 	return p.box.pending()
 }
+
+func (p *mp4) kept() int { return cap(p.box.b) + cap(p.init) }
 
 // enter says what is done with the box whose header is complete: it is read, as all of
 // an init segment is and what says where samples are, or its payload is left out. It may
@@ -121,9 +136,16 @@ func (p *mp4) fragment(moof []byte, out *sink) bool {
 	if !p.inUnit {
 		p.unit = p.box.at
 	}
-	if sync {
-		out.point(p.unit)
-	}
-	p.inUnit = false
+	p.tell(out) // of one without mdat
+	p.start, p.starts, p.inUnit = p.unit, sync, false
 	return true
+}
+
+// tell says that a decoder can start at the unit that was read last, if it can. Its media
+// begin, or it has none of its own.
+func (p *mp4) tell(out *sink) {
+	if p.starts {
+		out.point(p.start)
+		p.starts = false
+	}
 }

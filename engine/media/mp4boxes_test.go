@@ -83,20 +83,18 @@ func mp4File(parts ...any) (file []byte, points []int) {
 
 func TestMP4Layout(t *testing.T) {
 	t.Parallel()
-	endless := slices.Concat([]byte{0, 0, 0, 0}, mp4Mdat[4:], mp4Key, mp4Mdat)
 	styp, prft, sidx, emsg := mp4Box("styp", "msdh", 0), mp4Box("prft", 0, 1, 2, 3), mp4Box("sidx", 0, 1), mp4Box("emsg", 0, "id")
 	uuid, free := mp4Box("uuid", "0123456789abcdef"), mp4Box("free")
 	for name, parts := range map[string][]any{
 		"no ftyp":                      {mp4Moov, "|", mp4Key, mp4Mdat, mp4Other, mp4Mdat, "|", mp4Key, mp4Mdat},
 		"audio between":                {mp4Ftyp, mp4Moov, mp4Audio, mp4Mdat, "|", mp4Key, mp4Mdat, mp4Audio, mp4Mdat, "|", mp4Key, mp4Mdat},
 		"boxes before the moov":        {mp4Ftyp, free, uuid, mp4Box("pdin"), mp4Moov, "|", mp4Key, mp4Mdat},
-		"sizes of 64 bits":             {mp4Long(mp4Ftyp), mp4Long(mp4Moov), "|", mp4Long(styp), mp4Long(mp4Key), mp4Long(mp4Mdat), "|", mp4Key},
+		"sizes of 64 bits":             {mp4Long(mp4Ftyp), mp4Long(mp4Moov), "|", mp4Long(styp), mp4Long(mp4Key), mp4Long(mp4Mdat), "|", mp4Key, mp4Long(mp4Mdat)},
 		"boxes of a unit":              {mp4Ftyp, mp4Moov, "|", styp, prft, sidx, sidx, emsg, mp4Key, mp4Mdat, "|", prft, mp4Key, mp4Mdat},
-		"boxes of no unit":             {mp4Ftyp, mp4Moov, uuid, "|", mp4Key, mp4Mdat, sidx, free, "|", mp4Key, mp4Mdat, emsg, mp4Mdat, "|", emsg, mp4Key},
-		"boxes of another unit":        {mp4Ftyp, mp4Moov, styp, mp4Other, mp4Mdat, "|", mp4Key},
-		"several mdat, or none":        {mp4Ftyp, mp4Moov, "|", mp4Key, mp4Mdat, mp4Mdat, "|", mp4Key, "|", mp4Key},
-		"an mdat to the end":           {mp4Ftyp, mp4Moov, "|", mp4Key, endless},
-		"begins with a segment's type": {styp, mp4Moov, "|", mp4Key},
+		"boxes of no unit":             {mp4Ftyp, mp4Moov, uuid, "|", mp4Key, mp4Mdat, sidx, free, "|", mp4Key, mp4Mdat, emsg, mp4Mdat, "|", emsg, mp4Key, mp4Mdat},
+		"boxes of another unit":        {mp4Ftyp, mp4Moov, styp, mp4Other, mp4Mdat, "|", mp4Key, mp4Mdat},
+		"several mdat, or none":        {mp4Ftyp, mp4Moov, "|", mp4Key, mp4Mdat, mp4Mdat, "|", mp4Key, "|", mp4Key, free, styp, mp4Mdat, mp4Key},
+		"begins with a segment's type": {styp, mp4Moov, "|", mp4Key, mp4Mdat},
 		"two ftyp":                     {mp4Moov, mp4Key, mp4Ftyp, mp4Ftyp, mp4Moov},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,7 +199,7 @@ func TestMP4TwoVideoTracks(t *testing.T) {
 	third := mp4Trak(3, "vide", mp4Box("none"))
 	moov := mp4Box("moov", mp4Video, third, mp4Box("mvex", mp4Trex(3, syncSample), mp4Trex(2, otherSample)))
 	stream, points := mp4File(mp4Ftyp, moov, mp4Box("moof", mp4Traf(3, mp4Box("trun", 0, 1))),
-		mp4Box("moof", other, key), mp4Mdat, "|", mp4Box("moof", key, other))
+		mp4Box("moof", other, key), mp4Mdat, "|", mp4Box("moof", key, other), mp4Mdat)
 	follow(stream, whole).wantMP4Points(t, points...)
 }
 
@@ -239,6 +237,8 @@ func mp4Refused() map[string][]byte {
 		"a moov to the end":              slices.Concat(mp4Ftyp, sized(0, mp4Moov)),
 		"a free box to the end":          slices.Concat(mp4Ftyp, sized(0, mp4Box("free"))),
 		"a moof to the end":              slices.Concat(mp4Ftyp, mp4Moov, sized(0, mp4Key)),
+		"an mdat to the end":             slices.Concat(mp4Ftyp, mp4Moov, mp4Key, sized(0, mp4Mdat)),
+		"an mdat that has no end":        slices.Concat(mp4Ftyp, mp4Moov, mp4Key, []byte("\x00\x00\x00\x01mdat\x00\x00\x00\x01\x00\x00\x00\x01")),
 		"a size of 7":                    slices.Concat(mp4Ftyp, mp4Moov, sized(7, mp4Mdat)),
 		"a long size of 15":              slices.Concat(mp4Ftyp, mp4Moov, []byte("\x00\x00\x00\x01free\x00\x00\x00\x00\x00\x00\x00\x0F")),
 		"an init segment over the bound": slices.Concat(mp4Ftyp, sized(MaxInit-len(mp4Ftyp)+1, mp4Box("free"))),
@@ -270,7 +270,7 @@ func TestMP4Refused(t *testing.T) {
 		}
 	}
 	// All of these are in order but for the one thing.
-	f := follow(slices.Concat(mp4Ftyp, mp4Box("moov", mp4Trak(1, "soun", mp4Box("none")), mp4Box("mvex", mp4Trex(1, 0))), mp4Audio), whole)
+	f := follow(slices.Concat(mp4Ftyp, mp4Box("moov", mp4Trak(1, "soun", mp4Box("none")), mp4Box("mvex", mp4Trex(1, 0))), mp4Audio, mp4Mdat), whole)
 	f.wantMP4Points(t, len(f.Init()))
 }
 
@@ -282,7 +282,7 @@ func TestMP4Bounds(t *testing.T) {
 	init := slices.Concat(mp4Ftyp, fill(MaxInit-len(mp4Ftyp)-len(moov)), moov)
 	inside := mp4Key[8:]
 	moof := mp4Box("moof", inside, fill(MaxInit-len(inside)-8))
-	stream, points := mp4File(init, "|", moof, mp4Mdat, "|", moof)
+	stream, points := mp4File(init, "|", moof, mp4Mdat, "|", moof, mp4Mdat)
 	f := follow(stream, randomly(6, 5000))
 	if len(f.Init()) != MaxInit {
 		t.Errorf("an init segment of %d bytes, wanted %d", len(f.Init()), MaxInit)

@@ -27,6 +27,7 @@ type mpegTS struct {
 
 	tracks  []Track // as they are known, of the newest PMT; not changed
 	streams map[uint16]*tsStream
+	room    int       // bytes that the streams have room for
 	leader  *tsStream // whose units are sync points
 
 	last    *tsStream // of the packet taken last, unless that was a table's; may be nil
@@ -71,6 +72,11 @@ func (p *mpegTS) pending() (Point, bool) {
 	default:
 		return p.packet.pending()
 	}
+}
+
+func (p *mpegTS) kept() int {
+	return cap(p.packet.b) + cap(p.patTable.section.b) + cap(p.patTable.section.packets) + cap(p.pmtTable.section.b) + cap(p.pmtTable.section.packets) +
+		len(p.pat.packets) + len(p.pmt.packets) + p.room
 }
 
 // tsSearch looks for the next transport packet: a sync byte with another behind it.
@@ -161,7 +167,9 @@ func (p *mpegTS) take(b []byte, at Point, out *sink) {
 			s.begin(at, random)
 		}
 		if s.open {
+			room := cap(s.b)
 			s.b = append(s.b, payload[:min(len(payload), tsLook-len(s.b))]...)
+			p.room += cap(s.b) - room
 			p.judge(s, out)
 		}
 	}
@@ -190,7 +198,7 @@ func (p *mpegTS) judge(s *tsStream, out *sink) {
 
 // begin makes an init segment of the newest tables, and starts with their streams.
 func (p *mpegTS) begin(out *sink) {
-	p.tracks, p.streams, p.leader, p.hasPoint = nil, map[uint16]*tsStream{}, nil, false
+	p.tracks, p.streams, p.leader, p.hasPoint, p.room = nil, map[uint16]*tsStream{}, nil, false, 0
 	for _, e := range pmtStreams(p.pmt.b) {
 		t, codec := e.track()
 		s := &tsStream{codec: codec, track: len(p.tracks), known: t}

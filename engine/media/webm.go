@@ -120,6 +120,8 @@ func (p *webm) pending() (Point, bool) {
 	return p.head.pending()
 }
 
+func (p *webm) kept() int { return cap(p.head.b) + cap(p.init) }
+
 // header takes bytes of an element's header.
 func (p *webm) header(in *input, out *sink) bool {
 	if len(p.head.b) == 0 { // Fast path: it may be whole in the input
@@ -163,20 +165,20 @@ func (p *webm) element(e element, out *sink) bool {
 	case inSegment:
 		return p.inSegment(e, out)
 	case inCluster:
-		return p.inCluster(e)
+		return p.inCluster(e, out)
 	default:
 		return p.inGroup(e)
 	}
 }
 
 // enclose takes the room of an element from the one around it. It returns false when it
-// does not fit, or has no size and has to.
+// does not fit, or is larger than any, or has no size and has to.
 func (p *webm) enclose(e element) bool {
 	room := &p.room[p.level]
 	if e.size == unknownSize {
 		return (e.id == idSegment || e.id == idCluster) && uint64(e.header) <= *room
 	}
-	if uint64(e.header)+e.size > *room {
+	if uint64(e.header)+e.size > *room || e.size > maxBox && e.id != idSegment && e.id != idCluster {
 		return false
 	}
 	*room -= uint64(e.header) + e.size
@@ -264,20 +266,19 @@ func (p *webm) inSegment(e element, out *sink) bool {
 		p.open(e)
 		p.endless = e.size == unknownSize
 		p.cluster, p.decided = p.head.at, false
-		if p.video == 0 {
-			p.decide(true, out)
-		}
 	}
 	return true
 }
 
 // inCluster judges an element of a Cluster.
-func (p *webm) inCluster(e element) bool {
+func (p *webm) inCluster(e element, out *sink) bool {
 	switch {
 	case e.id == idSegment || isTopLevel(e.id):
 		return false
 	case p.decided:
 		return true
+	case p.video == 0 && (e.id == idSimpleBlock || e.id == idBlockGroup):
+		p.decide(true, out)
 	case e.id == idSimpleBlock:
 		p.phase = webmBlock
 	case e.id == idBlockGroup:

@@ -68,15 +68,16 @@ var webmLawful = []struct{ name, stream string }{
 	{"no Info", lawHeader + endless(idSegment) + lawTracks + "|" + el(idCluster, keyed)},
 	{"an empty Info", lawHeader + endless(idSegment) + lawTracks + el(idInfo) + "|" + el(idCluster, keyed)},
 	{"Info and Tracks again", lawBegin + lawInfo + el(idTracks, lawOpus) + "|" + el(idCluster, keyed) + lawInfo + el(idTracks, lawOpus) + el(idCluster, sound)},
-	{"sound only", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawOpus) + "|" + el(idCluster, lawTime, sound) + "|" + el(idCluster) + "|" + endless(idCluster) + "|" + endless(idCluster)},
-	{"text only", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawText) + "|" + el(idCluster, lawTime)},
+	{"sound only", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawOpus) + "|" + el(idCluster, lawTime, sound) + "|" + endless(idCluster) + sound + "|" + endless(idCluster) + lawTime + sound},
+	{"sound only, also clusters without", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawOpus) + el(idCluster) + endless(idCluster) + "|" + endless(idCluster) + el(idBlockGroup, el(idBlock, block(2, 0))) + el(idCluster, lawTime)},
+	{"text only", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawText) + "|" + el(idCluster, lawTime, sound)},
 	{"a Segment of known size", lawHeader + el(idSegment, lawInfo, lawTracks, el(idCluster, inter), cues) + void + lawHeader +
 		sized(idSegment, uint64(len(lawInfo+lawTracks+endless(idCluster)+keyed))) + lawInfo + lawTracks + "|" + endless(idCluster) + keyed + void},
 	{"a Segment that was left", lawHeader + sized(idSegment, 1<<40) + lawInfo + lawTracks + "|" + el(idCluster, keyed) + lawHeader + endless(idSegment) + lawTracks + "|" + el(idCluster, keyed)},
 	{"a Cluster that was left", lawBegin + "|" + sized(idCluster, 1<<20) + keyed + lawBegin + "|" + endless(idCluster) + keyed + lawBegin + el(idCluster, inter)},
 	{"two pictures", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawVP8, el(idTrackEntry, el(idTrackNumber, "\x04"), el(idTrackType, "\x01"))) +
 		"|" + el(idCluster, el(idSimpleBlock, block(4, 0)), keyed) + el(idCluster, el(idSimpleBlock, block(4, 0x80)), inter)},
-	{"all that fits into a size", lawBegin + "|" + el(idCluster, keyed) + sized(idVoid, 1<<56-2) + "and so on"},
+	{"a large element", lawBegin + "|" + el(idCluster, keyed) + sized(idVoid, maxBox) + "and so on"},
 }
 
 // The points that are marked are those of all documents; a Stream has those of the last.
@@ -131,6 +132,8 @@ var webmUnlawful = []struct{ name, stream string }{
 	{"many tracks", lawHeader + endless(idSegment) + lawInfo + el(idTracks, strings.Repeat(lawVP8, maxTracks+1))},
 	{"broken tracks", lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawVP8, sized(idTrackEntry, 4))},
 	{"Tracks of unknown size", lawHeader + endless(idSegment) + lawInfo + endless(idTracks) + lawVP8},
+	{"an element that has no end", lawBegin + el(idCluster, keyed) + sized(idVoid, maxBox+1)},
+	{"a block that has no end", lawBegin + endless(idCluster) + sized(idSimpleBlock, 1<<56-2) + block(1, 0x80)},
 	{"Tracks too large", lawHeader + endless(idSegment) + lawInfo + sized(idTracks, MaxInit)},
 	{"Tracks that never end", lawHeader + endless(idSegment) + lawInfo + sized(idTracks, 1<<56-2)},
 	{"a child larger than its Cluster", lawBegin + el(idCluster, sized(idSimpleBlock, 100), block(1, 0x80))},
@@ -241,10 +244,10 @@ func TestWebMKeepsLittle(t *testing.T) {
 func TestWebMThatIsFullOfPoints(t *testing.T) {
 	t.Parallel()
 	begin := lawHeader + endless(idSegment) + lawInfo + el(idTracks, lawOpus)
-	clusters := strings.Repeat(el(idCluster), 4*maxFound)
+	clusters := strings.Repeat(el(idCluster, sound), 4*maxFound)
 	var st Stream
 	points := st.Write(0, []byte(begin+clusters))
-	first, newest := Point{Offset: len(begin)}, Point{Offset: len(begin+clusters) - len(el(idCluster))}
+	first, newest := Point{Offset: len(begin)}, Point{Offset: len(begin+clusters) - len(el(idCluster, sound))}
 	if len(points) != maxFound || cap(points) > 2*maxFound || points[0] != first || points[len(points)-1] != newest {
 		t.Errorf("%d sync points from %v to %v, wanted %d from %v to %v", len(points), points[0], points[len(points)-1], maxFound, first, newest)
 	}
