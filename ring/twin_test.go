@@ -614,7 +614,7 @@ func TestRingAgreesWithItsTwin(t *testing.T) {
 }
 
 func FuzzRingAgreesWithItsTwin(f *testing.F) {
-	f.Add([]byte{3, 1, 0, 20, 0, 95, 0, 200, 3, 140, 70})
+	f.Add([]byte{3, 1, 0, 20, 0, 94, 0, 200, 3, 140, 70})
 	f.Add([]byte{0, 0, 0, 250, 1, 95, 0, 250, 2, 0, 250, 9, 140, 30, 240, 30})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 2000 {

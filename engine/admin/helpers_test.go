@@ -50,7 +50,7 @@ func (k *known) EndChannel(name string) bool    { return name == "cam" }
 // slowServer knows of three receivers, with lags of 0.2 s, 3 s and 2 minutes.
 func slowServer() *known {
 	o := engine.Overview{Publishers: 1, Receivers: 3, Waiting: 2, LagSeconds: 123.2}
-	o.Totals = engine.Totals{ReceivedBytes: 1000, ReceivedPackets: 10, SentBytes: 2000, SentPackets: 20}
+	o.Totals = engine.Totals{ReceivedBytes: 1000, ReceivedPackets: 10, SentBytes: 2000, SentPackets: 20, Skips: 30}
 	o.Lag = []engine.LagBucket{{LE: 0.1}, {LE: 0.25, Count: 1}, {LE: 5, Count: 2}, {LE: 60, Count: 2}, {LE: math.Inf(1), Count: 3}}
 	o.Slowest = []engine.SessionInfo{{ID: 4, Channel: "cam", LagSeconds: 120}, {ID: 3, LagSeconds: 3}, {ID: 2, LagSeconds: 0.2}}
 	o.Sessions = []engine.KindCount{{Kind: "publish", Door: "http", Count: 1}, {Kind: "receive", Door: "websocket", Count: 2}, {Kind: "probe", Door: "http"}}

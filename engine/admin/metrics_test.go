@@ -34,7 +34,7 @@ wsstream_receiver_lag_snapshot_seconds_count 3
 `
 	for _, line := range []string{
 		"ready gauge 1", "receivers_waiting gauge 2", "sessions_closing gauge 1", "handshakes gauge 4", "door_connections gauge 5",
-		"received_bytes_total counter 1000", "received_packets_total counter 10", "sent_bytes_total counter 2000", "sent_packets_total counter 20", "receiver_skips_total counter 0",
+		"received_bytes_total counter 1000", "received_packets_total counter 10", "sent_bytes_total counter 2000", "sent_packets_total counter 20", "receiver_skips_total counter 30",
 		"memory_used_bytes gauge 300", "memory_limit_bytes gauge 1000", "cache_bytes gauge 250", "receiver_lag_worst_seconds gauge 120", "admin_wrong_tokens_total counter 0",
 		`sessions_ended_total counter {reason="slow_receiver"} 3 {reason="shutdown"} 0`,
 		`channels gauge {state="live"} 1 {state="waiting"} 1`,

@@ -271,7 +271,7 @@ class StatusView {
     show("status-publishers", connections.publishers);
     show("status-handshakes", connections.handshakes, `${connections.handshakes} in handshakes`);
     show("status-receivers", connections.receivers);
-    show("status-waiting", connections.waiting, `${connections.waiting} wait for a publisher`);
+    show("status-waiting", connections.waiting, `${connections.waiting} wait for a publisher or a key frame`);
     const lag = slowest[0]?.lag_seconds ?? 0;
     show("status-lag", lag, secondsText(lag));
     byId("status-lag").dataset.tone = lag >= LAG_BAD ? "bad" : lag >= LAG_WARN ? "warn" : "";
