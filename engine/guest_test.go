@@ -227,6 +227,57 @@ func TestAGuestsAnswerIsWrittenAfterTheDeadline(t *testing.T) {
 	}
 }
 
+// A kept connection whose next request is there is hung up last.
+func TestAKeptConnectionWithARequestGoesLast(t *testing.T) {
+	g := newGate(1, slog.New(slog.DiscardHandler))
+	quiet, _ := guestPair(t)
+	asks, client := guestPair(t)
+	for _, x := range []*guest{quiet, asks} {
+		x.enter(nil)
+		x.read.Add(1) // the next request is awaited
+		g.kept[x] = struct{}{}
+	}
+	if _, err := client.Write([]byte("GET /")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it came", asks.late)
+	for range 50 { // a map has no order
+		if g.anyKept() != quiet {
+			t.Fatal("one whose request is there was to go, and another one was not")
+		}
+	}
+	delete(g.kept, quiet)
+	if g.anyKept() != asks {
+		t.Error("there is nobody else, and it keeps its place")
+	}
+}
+
+// deadlines is a connection that knows what deadline it has for writing.
+type deadlines struct {
+	net.Conn
+	write time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.write = t
+	return nil
+}
+
+// A guest never writes without a deadline: TLS may have to while a request is awaited.
+func TestAGuestAlwaysHasADeadlineForWriting(t *testing.T) {
+	d := &deadlines{}
+	x := &guest{Conn: d}
+	now := time.Now()
+	_ = x.SetWriteDeadline(time.Time{})
+	if left := d.write.Sub(now); left < answerTimeout || left > 10*time.Minute {
+		t.Errorf("without a deadline it has %v", left)
+	}
+	_ = x.SetWriteDeadline(now)
+	if !d.write.Equal(now) {
+		t.Error("it has another deadline than it was given")
+	}
+}
+
 // The end of a connection is one, with a guest as well.
 func TestAGuestsEnd(t *testing.T) {
 	x, client := guestPair(t)
