@@ -70,3 +70,34 @@ func TestDecidingCopiesLittle(t *testing.T) {
 		t.Errorf("%d bytes are allocated for a packet of %d", n, len(text))
 	}
 }
+
+// teller tells of 200 tracks anew with each piece.
+type teller struct{}
+
+func (teller) parse(in *input, out *sink) bool {
+	out.point(in.at)
+	in.next(len(in.b))
+	out.describe(make([]Track, 200))
+	return true
+}
+
+func (teller) pending() (Point, bool) { return Point{}, false }
+func (teller) kept() int              { return 0 }
+
+// Tracks that are told anew cost no more than is sent: a stream that tells much in little
+// is followed no more.
+func TestTracksThatAreToldAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		size int
+		want Container
+	}{{188, Opaque}, {atOnce, MPEGTS}} {
+		st := Stream{container: MPEGTS, parser: teller{}}
+		for i := range 1000 {
+			st.Write(uint64(i), make([]byte, c.size))
+		}
+		if got := st.Container(); got != c.want {
+			t.Errorf("in pieces of %d bytes: it is %q, wanted %q", c.size, got, c.want)
+		}
+	}
+}
