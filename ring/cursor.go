@@ -71,11 +71,11 @@ func (c *Cursor) Detach(r *Ring) {
 	s.dropped.Store(true)
 	s.count.Store(c.idx)
 	if c.MidPacket() {
-		s.buf = c.seg.buf
+		s.buf, s.size = c.seg.buf, c.seg.size
 		s.count.Store(c.idx + 1)
 		s.detached = c.seg.holders()
 		if s.detached.Add(1) == 1 {
-			r.cfg.Pin(int64(len(s.buf)))
+			r.cfg.Pin(s.size)
 		}
 	}
 	c.seg = s
@@ -84,7 +84,7 @@ func (c *Cursor) Detach(r *Ring) {
 // Close says that nothing is read at the cursor any more, and leaves it at no place.
 func (c *Cursor) Close(r *Ring) {
 	if n := c.seg.detached; n != nil && n.Add(-1) == 0 {
-		r.cfg.Pin(-int64(len(c.seg.buf)))
+		r.cfg.Pin(-c.seg.size)
 	}
 	*c = Cursor{}
 }

@@ -45,6 +45,7 @@ func (l *Lead) before(target Cursor) Cursor {
 		seq:  target.Seq() - uint64(n),
 		base: target.seg.base + uint64(target.off) - uint64(l.slab.start(n)),
 		buf:  l.slab.buf,
+		size: int64(len(l.slab.buf)),
 		of:   &l.slab,
 	}
 	s.count.Store(n)
@@ -158,7 +159,7 @@ func (c *Cursor) upTo(from uint64, on Cursor, r *Ring) (Cursor, bool) {
 // ring, followed by nothing yet. jump is by how many bytes its packets lie further on in
 // the stream for who reads them so.
 func (s *segment) window(from, jump uint64) *segment {
-	w := &segment{seq: s.seq, base: s.base + jump, buf: s.buf, of: s}
+	w := &segment{seq: s.seq, base: s.base + jump, buf: s.buf, size: s.size, of: s}
 	w.count.Store(uint32(min(uint64(s.count.Load()), from-s.seq)))
 	return w
 }

@@ -18,7 +18,11 @@
 // Packets that follow each other in a segment follow each other in memory, so
 // what a reader has not got yet is one slice, however many packets it is: no
 // joining, no copying, one write. A packet never crosses the end of a
-// segment; one that is larger than a segment gets a segment of its own.
+// segment; one that is larger than a slab gets a slab of its own. What is free of a slab
+// when a packet has no room in it is not lost: the packets after that one get a segment
+// in it, so that what a ring may hold is packets, whatever their sizes.
+//
+//	[packet 0][packet 1][ packet 3 … free … entry 3 ][entry 1][entry 0]   [packet 2][entry 2]
 //
 // # Marks
 //
@@ -68,7 +72,9 @@
 // Bytes below the count never change while anybody can read them. A segment
 // that was dropped because nobody wants it any more gives its slab to the next
 // segment; one that was dropped under a reader (the lag was used up) is left
-// to the garbage collector, so a slice taken from it stays what it was.
+// to the garbage collector, so a slice taken from it stays what it was. A slab that
+// several segments share goes with the last of them, and to the garbage collector if
+// one was dropped under a reader.
 //
 // Why nobody can hold bytes of a slab that is used again: its owner told the
 // lowest sequence it still wants, through Lowest, and that lies above the

@@ -55,6 +55,7 @@ type Ring struct {
 	cacheBytes int64    // what the packets from the cache's tail to the head count
 	slabs      int64    // bytes of the slabs from first to last
 	spare      []byte   // slab of a dropped segment that nobody can read any more
+	rest       *segment // has room that later packets may use; nil: none has
 	reserved   int      // bytes of the reservation that is open
 
 	// Atomic. Stored by the writer once a packet, read by every reader once a
@@ -212,18 +213,26 @@ func (r *Ring) dropUnwanted() {
 // drop takes the oldest segment out of the ring. unread says that nobody can
 // hold a slice of it.
 func (r *Ring) drop(s *segment, unread bool) {
-	r.slabs -= int64(len(s.buf))
 	r.first.Store(s.next.Load())
 	s.dropped.Store(true)
-	if !unread || len(s.buf) <= len(r.spare) || len(s.buf) > slabSize {
-		r.hold(-int64(len(s.buf)))
+	if r.rest == s {
+		r.rest = nil
+	}
+	unread = unread && !s.held
+	if s.heir != nil {
+		s.heir.held = s.heir.held || !unread
+		return
+	}
+	r.slabs -= s.size
+	if !unread || len(s.slab) <= len(r.spare) || len(s.slab) > slabSize {
+		r.hold(-s.size)
 		return
 	}
 	r.dropSpare()
-	r.spare = s.buf
+	r.spare = s.slab
 	if r.cfg.Poison {
-		for i := range s.buf {
-			s.buf[i] = 0xDB
+		for i := range s.slab {
+			s.slab[i] = 0xDB
 		}
 	}
 }
@@ -248,12 +257,27 @@ func (r *Ring) hold(delta int64) {
 func (r *Ring) grow(n int) *segment {
 	last := r.last.Load()
 	count := last.count.Load()
-	written := last.base + uint64(last.start(count))
+	s := &segment{seq: last.seq + uint64(count), base: last.base + uint64(last.start(count))}
 	limit := r.cfg.Limit(r.slabs)
-	size := slabFor(n, written, limit)
-	r.makeRoom(int64(size), limit)
+	r.makeRoom(0, limit) // the newest packet may have been larger than that
+	if r.rest != nil && r.rest.room() >= n {
+		r.rest.cede(s)
+		r.rest = nil
+	} else {
+		r.allocate(s, n, limit)
+	}
+	r.keepRest(last)
+	last.next.Store(s)
+	r.last.Store(s)
+	r.settleTail()
+	return s
+}
 
-	s := &segment{seq: last.seq + uint64(count), base: written}
+// allocate gives a segment a slab for a packet of n bytes, within limit if that is
+// possible.
+func (r *Ring) allocate(s *segment, n int, limit int64) {
+	size := slabFor(n, s.base, limit)
+	r.makeRoom(int64(size), limit)
 	if len(r.spare) >= size && len(r.spare) <= 2*size {
 		s.buf, r.spare = r.spare, nil
 	} else {
@@ -261,11 +285,19 @@ func (r *Ring) grow(n int) *segment {
 		r.hold(int64(size))
 		s.buf = make([]byte, size)
 	}
-	r.slabs += int64(len(s.buf))
-	last.next.Store(s)
-	r.last.Store(s)
-	r.settleTail()
-	return s
+	s.slab, s.size = s.buf, int64(len(s.buf))
+	r.slabs += s.size
+}
+
+// keepRest remembers a segment in which the next packet has no room, for smaller ones that
+// follow that: otherwise each key frame of a video would leave a slab half empty. It
+// takes the place of one with less room. What is below a sixteenth of the slab is not worth
+// a segment.
+func (r *Ring) keepRest(s *segment) {
+	room := s.room()
+	if room > int(s.size/16) && (r.rest == nil || room > r.rest.room()) {
+		r.rest = s
+	}
 }
 
 // slabFor returns the size of a slab for a packet of n bytes in a ring that has
@@ -325,7 +357,7 @@ func (r *Ring) Release() {
 	empty := &segment{seq: r.head.Load(), base: r.Written()}
 	r.first.Store(empty)
 	r.last.Store(empty)
-	r.cacheSeg, r.cacheIdx, r.cacheBytes, r.slabs, r.spare = empty, 0, 0, 0, nil
+	r.cacheSeg, r.cacheIdx, r.cacheBytes, r.slabs, r.spare, r.rest = empty, 0, 0, 0, nil, nil
 	r.hold(-r.held.Load())
 }
 

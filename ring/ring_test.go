@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 	"weak"
@@ -173,7 +174,7 @@ func TestRetainedBound(t *testing.T) {
 	if j := (&reader{}).join(r); j.Seq() != r.Head() {
 		t.Errorf("a joiner starts at %d, wanted the head %d: the packet is larger than the cache", j.Seq(), r.Head())
 	}
-	if n := r.slabs - int64(len(r.last.Load().buf)); n > cfg.Cache+cfg.Lag {
+	if n := r.slabs - r.last.Load().size; n > cfg.Cache+cfg.Lag {
 		t.Errorf("beside the newest packet %d bytes are held", n)
 	}
 }
@@ -229,10 +230,82 @@ func TestDetachGivesTheRestOfTheBegunPacket(t *testing.T) {
 	}
 }
 
+// A slab that two segments share is used again only if nobody can hold bytes of either:
+// who was overrun in the first has them, though the second is dropped unread.
+func TestASharedSlabIsLeftAloneForWhoIsOverrunInIt(t *testing.T) {
+	x := nobody()
+	r := New(Config{Lag: 1 << 30, Lowest: x.lowest, Poison: true})
+	put(r, numbered(0, 300_000)) // from now on slabs are large
+	x.join(r)
+	put(r, numbered(1, 10_000))
+	first := r.last.Load()
+	held := x.Take(5000)
+	put(r, numbered(2, 255_000)) // has no room in the slab
+	put(r, numbered(3, 10_000))  // has, behind packet 1
+	if s := r.last.Load(); s.size != first.size || &s.slab[0] != &first.buf[0] {
+		t.Fatal("a packet that has room in the last slab but one got another one")
+	}
+	r.Shrink(0) // the first segment leaves under the reader
+	if !x.Overrun() {
+		t.Fatal("not overrun")
+	}
+	x.low = math.MaxUint64
+	put(r, numbered(4, 255_000)) // and the second one, which nobody wants
+	put(r, numbered(5, 10_000))
+	if !bytes.Equal(held, numbered(1, 10_000)[:5000]) {
+		t.Error("a slice taken before the overrun has changed")
+	}
+}
+
 // overrunMore fills the ring once more.
 func overrunMore(r *Ring) {
 	for i := range 400 {
 		put(r, numbered(i, 3000))
+	}
+}
+
+// What a ring may hold is packets, whatever their sizes: a large one that has no room
+// in a slab leaves what is free of that to those that follow.
+func TestPacketsOfAnySizesFillTheSlabs(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	video := func(key, other int) func(i int) int {
+		return func(i int) int {
+			if i%25 == 0 {
+				return key
+			}
+			return other
+		}
+	}
+	for name, size := range map[string]func(i int) int{
+		"key frames of 150 KB":       video(150_000, 8_000),
+		"key frames of 200 KB":       video(200_000, 15_000),
+		"key frames of 300 KB":       video(300_000, 12_000),
+		"large and small by turns":   func(i int) int { return []int{500_000, 16_000}[i%2] },
+		"small and large by turns":   func(i int) int { return []int{20_000, 250_000}[i%2] },
+		"half a slab and a bit more": func(i int) int { return []int{140_000, 90_000}[i%2] },
+		"any size up to a slab":      func(int) int { return 1 + rnd.IntN(slabSize) },
+		"any size up to four":        func(int) int { return 1 + rnd.IntN(4*slabSize) },
+	} {
+		cfg := Config{Cache: 64 << 20, Lag: 16 << 20}
+		r := New(cfg)
+		var x *reader
+		for i, sum := 0, int64(0); sum < 3*(cfg.Cache+cfg.Lag); i++ {
+			put(r, make([]byte, size(i)))
+			sum += int64(size(i))
+			if i == 0 {
+				x = nobody()
+				r.cfg.Lowest = x.lowest
+				x.join(r) // and never takes anything
+			}
+			if r.slabs > cfg.Cache+cfg.Lag {
+				t.Fatalf("%s: %d bytes of slabs, allowed %d", name, r.slabs, cfg.Cache+cfg.Lag)
+			}
+		}
+		kept := int64(r.Written() - r.first.Load().base)
+		t.Logf("%s: %d %% of %d bytes are packets", name, kept*100/(cfg.Cache+cfg.Lag), cfg.Cache+cfg.Lag)
+		if kept < (cfg.Cache+cfg.Lag)/10*9 {
+			t.Errorf("%s: %d bytes of packets are kept, of %d", name, kept, cfg.Cache+cfg.Lag)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ type segment struct {
 	seq  uint64 // sequence of the first packet
 	base uint64 // bytes of all packets before the first one
 	buf  []byte // packets from the front, entries from the back
+	size int64  // bytes of the slab that buf is, or is a part of
 
 	// Static after construction, in the copy of a segment that a detached cursor
 	// has: how many such copies there are.
@@ -30,6 +31,12 @@ type segment struct {
 	// Atomic, set once, by the first cursor that is detached: what detached is in
 	// the copies.
 	copies atomic.Pointer[atomic.Int32]
+
+	// Owned by the writer; zero in private segments. The slab goes with the last
+	// segment that has a part of it.
+	slab []byte   // the slab of buf; nil once heir has what was free of it
+	heir *segment // has what was free of the slab
+	held bool     // somebody may hold bytes of the slab that lie outside buf
 
 	// Owned by the cursor's owner, in a private segment (see detour.go), where next is
 	// stored again with enter, and dropped by nobody else; zero in the ring's own.
@@ -71,6 +78,15 @@ func (s *segment) start(i uint32) uint32 {
 func (s *segment) room() int {
 	n := s.count.Load()
 	return len(s.buf) - int(s.start(n)) - entrySize*int(n+1)
+}
+
+// cede gives the part of the slab between the packets and their entries to heir, and the
+// slab with it. Called by the writer, of a segment that gets no more packets.
+func (s *segment) cede(heir *segment) {
+	n := s.count.Load()
+	from, to := int(s.start(n)), len(s.buf)-entrySize*int(n)
+	heir.buf, heir.slab, heir.size = s.buf[from:to:to], s.slab, s.size
+	s.slab, s.heir = nil, heir
 }
 
 // set writes the entry of packet i. Called by the writer before it raises count.

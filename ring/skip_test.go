@@ -214,7 +214,7 @@ func TestOverrunBeforeTheJump(t *testing.T) {
 			}
 			numbers(r, 1, 1000)
 		}
-		slab := int64(len(x.seg.buf))
+		slab := x.seg.size
 		if !x.Detour() || !x.Overrun() {
 			t.Error("not overrun before the jump, though the next packet is gone")
 		}

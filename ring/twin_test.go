@@ -342,7 +342,7 @@ func (x *twinTest) held() int64 {
 	for _, r := range x.readers {
 		if s := r.cur.seg; r.detached && len(s.buf) > 0 && !seen[&s.buf[0]] {
 			seen[&s.buf[0]] = true
-			sum += int64(len(s.buf))
+			sum += s.size
 		}
 	}
 	return sum + int64(len(x.ring.spare))
@@ -520,7 +520,7 @@ func (x *twinTest) cached() {
 // slabs adds up what the ring holds.
 func (x *twinTest) slabs() (sum, newest int64) {
 	for s := x.ring.first.Load(); s != nil; s = s.next.Load() {
-		newest = int64(len(s.buf))
+		newest = int64(len(s.slab))
 		sum += newest
 	}
 	return sum, newest
