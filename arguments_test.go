@@ -102,24 +102,12 @@ func TestHealth(t *testing.T) {
 // Where this machine is a trusted proxy, -health speaks the PROXY protocol as well.
 func TestHealthOfAServerThatWantsThePROXYProtocol(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
-	env := map[string]string{"HTTP_PORT": port, "BIND_ADDRESS": "127.0.0.1", "PROXY_PROTOCOL": "YES", "TRUSTED_PROXIES": "127.0.0.0/8"}
-	log := newLogBuffer()
-	cmd := child(t.TempDir(), env, log)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	if !log.waitFor(func(log string) bool { return strings.Contains(log, "started") }) {
-		t.Fatalf("it does not start:\n%s", log)
-	}
-	if e := runServerArgs(t, []string{"-health"}, "HTTP_PORT="+port, "PROXY_PROTOCOL=YES", "TRUSTED_PROXIES=127.0.0.0/8"); e.code != 0 {
+	env := []string{"PROXY_PROTOCOL=YES", "TRUSTED_PROXIES=127.0.0.0/8"}
+	s := launch(t, env...)
+	if e := s.health(env...); e.code != 0 {
 		t.Errorf("wanted exit code 0, got %d: %s", e.code, e.out)
 	}
-	if e := runServerArgs(t, []string{"-health"}, "HTTP_PORT="+port); e.code != 1 {
+	if e := s.health(); e.code != 1 {
 		t.Errorf("without the header: wanted exit code 1, got %d: %s", e.code, e.out)
 	}
 }

@@ -83,6 +83,17 @@ const anyAdmin = "any"
 // stop on SIGTERM, with exit code 0, having logged no panic and no race.
 func startServer(t *testing.T, env ...string) *server {
 	t.Helper()
+	s := launch(t, env...)
+	if !s.serves() {
+		t.Fatalf("the server does not serve with %q; its log:\n%s", env, s.logs())
+	}
+	return s
+}
+
+// launch is startServer for a server of which /healthz cannot be asked like that: it
+// waits until the server says that it has started. All that the start logs is here then.
+func launch(t *testing.T, env ...string) *server {
+	t.Helper()
 	var s *server
 	for range 5 {
 		var taken bool
@@ -95,7 +106,6 @@ func startServer(t *testing.T, env ...string) *server {
 		t.Fatal("no free port after 5 tries")
 	}
 	t.Cleanup(s.stop)
-	s.wantLog("started") // it comes through a pipe: all that the start says is here then
 	return s
 }
 
@@ -106,9 +116,11 @@ func startSmall(t *testing.T) *server {
 	return startServer(t, "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=1", "MAX_MESSAGE_MB=1")
 }
 
-func tryServer(t *testing.T, env []string) (s *server, taken bool) {
+// tryServer is launch with one try. Only the server's own log tells whether it has its
+// ports: at them somebody else's server may answer.
+func tryServer(t *testing.T, env []string) (_ *server, taken bool) {
 	t.Helper()
-	s = &server{t: t, dir: t.TempDir(), log: newLogBuffer(), done: make(chan struct{})}
+	s := &server{t: t, dir: t.TempDir(), log: newLogBuffer(), done: make(chan struct{})}
 	var file []string
 	var descriptors string
 	given := map[string]string{}
@@ -161,14 +173,14 @@ func tryServer(t *testing.T, env []string) (s *server, taken bool) {
 		s.log.end()
 		close(s.done)
 	}()
-	if s.serves() {
+	if s.log.waitFor(func(log string) bool { return strings.Contains(log, "started") }) {
 		return s, false
 	}
 	if strings.Contains(s.logs(), "in use") {
 		return nil, true
 	}
 	_ = s.cmd.Process.Kill()
-	t.Fatalf("the server does not serve with %q; its log:\n%s", env, s.logs())
+	t.Fatalf("the server does not start with %q; its log:\n%s", env, s.logs())
 	return nil, false
 }
 
@@ -191,6 +203,7 @@ func child(dir string, env map[string]string, out io.Writer, args ...string) *ex
 	return cmd
 }
 
+// serves waits until a server that has started answers.
 func (s *server) serves() bool {
 	deadline := time.Now().Add(patience)
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,26 +83,7 @@ func TestServesWhenNobodyReadsTheLog(t *testing.T) {
 	t.Parallel()
 	for name, gone := range map[string]bool{"nobody reads": false, "the reader has gone": true} {
 		t.Run(name, func(t *testing.T) {
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = r.Close() }()
-			port := freePort(t)
-			cmd := child(t.TempDir(), map[string]string{"HTTP_PORT": port, "BIND_ADDRESS": "127.0.0.1", "CONCURRENT_LIMIT_WHITELIST": "*"}, w)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			_ = w.Close()
-			s := &server{t: t, addr: "127.0.0.1:" + port, log: newLogBuffer(), done: make(chan struct{})}
-			go func() {
-				defer close(s.done)
-				_ = cmd.Wait()
-			}()
-			defer func() { _ = cmd.Process.Kill() }()
-			if !s.serves() {
-				t.Fatal("the server does not serve")
-			}
+			s, r := startUnread(t)
 			if gone {
 				_ = r.Close()
 			}
@@ -112,15 +93,45 @@ func TestServesWhenNobodyReadsTheLog(t *testing.T) {
 				c.CloseHandshake(1000)
 				c.Close()
 			}
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-			select {
-			case <-s.done:
-			case <-time.After(patience):
-				t.Fatal("it does not end on SIGTERM")
-			}
-			if code := cmd.ProcessState.ExitCode(); code != 0 {
-				t.Errorf("exit code %d, wanted 0", code)
-			}
+			s.wantStop()
 		})
 	}
+}
+
+// startUnread starts a server whose standard output is a pipe, and returns its other end,
+// of which nothing is read once the server has started.
+func startUnread(t *testing.T) (*server, *os.File) {
+	t.Helper()
+	for range 5 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		port := freePort(t)
+		s := &server{t: t, addr: "127.0.0.1:" + port, log: newLogBuffer(), done: make(chan struct{})}
+		s.cmd = child(t.TempDir(), map[string]string{"HTTP_PORT": port, "BIND_ADDRESS": "127.0.0.1", "CONCURRENT_LIMIT_WHITELIST": "*"}, w)
+		if err := s.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+		go func() {
+			defer close(s.done)
+			_ = s.cmd.Wait()
+		}()
+		_ = r.SetReadDeadline(time.Now().Add(patience))
+		start := ""
+		for lines := bufio.NewScanner(r); !strings.Contains(start, "started") && lines.Scan(); {
+			start += lines.Text() + "\n"
+		}
+		switch {
+		case strings.Contains(start, "started"):
+			return s, r
+		case !strings.Contains(start, "in use"):
+			t.Fatalf("the server does not start:\n%s", start)
+		}
+	}
+	t.Fatal("no free port after 5 tries")
+	return nil, nil
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,15 +68,22 @@ func start(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg := engine.Config{
-		HTTPPort: wstest.FreePort(t), BindAddress: "127.0.0.1", IDMaxLength: 128,
+		BindAddress: "127.0.0.1", IDMaxLength: 128,
 		GOPCacheSizeMB: 4, MaxMessageMB: 1, ReceiverLagMB: 4, MaxHandshakes: 1024, MaxHeaderKB: 16, HandshakeTimeoutSeconds: 10,
 	}
-	srv, err := engine.New(cfg, engine.Options{Version: "test", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := srv.Start(); err != nil {
-		t.Fatal(err)
+	var srv *engine.Server
+	for try := 1; ; try++ {
+		cfg.HTTPPort = wstest.FreePort(t)
+		srv, err = engine.New(cfg, engine.Options{Version: "test", Log: slog.New(slog.DiscardHandler), Filter: filter, Auth: auth.AcceptAll()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = srv.Start(); err == nil {
+			break
+		}
+		if try == 10 || !errors.Is(err, syscall.EADDRINUSE) { // else somebody else was faster
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
