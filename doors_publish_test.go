@@ -159,7 +159,7 @@ func TestHTTPPublishersThatExpectAWord(t *testing.T) {
 // How a publisher is told that others ended it; its receivers get what there was.
 func TestHTTPPublishersThatAreEnded(t *testing.T) {
 	t.Parallel()
-	c, s := startCoordinated(t)
+	c, s := startCoordinated(t, unhurried)
 	acceptAll(c)
 	begin := func(channel string) (*wstest.HTTP, *wstest.Conn) {
 		rec := s.receive(channel, "key")

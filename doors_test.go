@@ -178,7 +178,7 @@ var hangUp = wstest.AddHeader("Connection", "close")
 // The ends of a stream without a byte, and of a server.
 func TestHTTPReceiversAreToldTheEnd(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	s := startServer(t, unhurried)
 	nothing, empty, emptyProbe := s.httpGet("/nothing/key/receive"), s.httpGet("/empty/key/receive"), s.httpGet("/empty/key/probe")
 	s.wantSessions(3)
 	s.publish("nothing", "key").CloseHandshake(1000)

@@ -23,11 +23,16 @@ import (
 // over sockets. The binary is the test binary, started again: so it is built with
 // -race when the tests are.
 
-const childVariable = "WS_STREAM_SERVER_CHILD"
+const (
+	childVariable    = "WS_STREAM_SERVER_CHILD"
+	shutdownVariable = "WS_STREAM_SERVER_CHILD_SHUTDOWN" // its shutdownTimeout, if that is another
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "1" {
+		shutdownTimeout = shutdownTimeOf(os.Getenv(shutdownVariable))
 		_ = os.Unsetenv(childVariable)
+		_ = os.Unsetenv(shutdownVariable)
 		os.Exit(run(os.Args[1:]))
 	}
 	flag.Parse()
@@ -72,6 +77,8 @@ type server struct {
 	log     *logBuffer
 	done    chan struct{} // closed when the process has ended
 	expects bool          // the test itself waits for the end
+
+	shutdownTime time.Duration // its shutdownTimeout
 }
 
 // anyAdmin, as ADMIN_ADDRESS, stands for a free port of 127.0.0.1.
@@ -160,6 +167,7 @@ func tryServer(t *testing.T, env []string) (_ *server, taken bool) {
 		given["ADMIN_ADDRESS"] = net.JoinHostPort("127.0.0.1", freePort(t))
 	}
 	s.admin = given["ADMIN_ADDRESS"]
+	s.shutdownTime = shutdownTimeOf(given[shutdownVariable])
 	s.cmd = child(s.dir, given, s.log)
 	if descriptors != "" {
 		script := "ulimit -n " + descriptors + ` && exec "$0"`
@@ -192,7 +200,8 @@ func child(dir string, env map[string]string, out io.Writer, args ...string) *ex
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = dir
-	cmd.Env = []string{childVariable + "=1", "GORACE=exitcode=66"}
+	// Without atexit_sleep_ms a server with the race detector sleeps for 1 s before it ends.
+	cmd.Env = []string{childVariable + "=1", "GORACE=exitcode=66 atexit_sleep_ms=0"}
 	if procs := os.Getenv("GOMAXPROCS"); procs != "" { // the server is what is tested with it
 		cmd.Env = append(cmd.Env, "GOMAXPROCS="+procs)
 	}
@@ -275,10 +284,11 @@ func (s *server) signal(sig os.Signal) {
 func (s *server) wait() int {
 	s.t.Helper()
 	s.expects = true
+	most := patience + s.shutdownTime
 	select {
 	case <-s.done:
-	case <-time.After(patience):
-		s.t.Fatalf("the server still runs after %v; its log ends:\n%s", patience, tail(s.logs()))
+	case <-time.After(most):
+		s.t.Fatalf("the server still runs after %v; its log ends:\n%s", most, tail(s.logs()))
 	}
 	return s.cmd.ProcessState.ExitCode()
 }

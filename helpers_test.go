@@ -36,6 +36,40 @@ func inTime(t *testing.T, d time.Duration, what string, cond func() bool) {
 	}
 }
 
+// everyTick calls f every 20 ms until over is closed, or f fails. It returns the longest
+// from one call's end to the next tick: how late on this machine comes what is due.
+func everyTick(over <-chan struct{}, f func() error) (late time.Duration, err error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := f(); err != nil {
+			return late, err
+		}
+		before := time.Now()
+		select {
+		case <-tick.C:
+			late = max(late, time.Since(before))
+		case <-over:
+			return max(late, time.Since(before)), nil
+		}
+	}
+}
+
+// lateness measures how late this machine is until the function that it returns is called.
+func lateness(t *testing.T) (late func() time.Duration) {
+	over, result := make(chan struct{}), make(chan time.Duration, 1)
+	late = sync.OnceValue(func() time.Duration {
+		close(over)
+		return <-result
+	})
+	t.Cleanup(func() { late() }) // for a test that fails before
+	go func() {
+		d, _ := everyTick(over, func() error { return nil })
+		result <- d
+	}()
+	return late
+}
+
 // payload is n bytes that differ from place to place and from seed to seed.
 func payload(n int, seed uint64) []byte {
 	b := make([]byte, n)

@@ -18,7 +18,7 @@ import (
 )
 
 // loaded is a channel under load: a publisher that sends as fast as its receivers
-// take, and no faster, for the server has 6 s for what is on its way at the end.
+// take, and no faster, for the server's time for what is on its way at the end is limited.
 type loaded struct {
 	channel string
 	pub     *wstest.Conn
@@ -136,7 +136,7 @@ func TestShutdownUnderFullLoad(t *testing.T) {
 		each = 25
 	}
 	id := wstest.NewIdentity(t, "one")
-	s, _ := startTLS(t, id, "LOG_REQUESTS=NO")
+	s, _ := startTLS(t, id, "LOG_REQUESTS=NO", unhurried)
 	var load []*loaded
 	for i := range 4 {
 		load = append(load, s.load(s.ways(id)[i%2], fmt.Sprint("cam", i), each, []int{200, 3000}[i/2]))
@@ -165,10 +165,7 @@ func TestShutdownUnderFullLoad(t *testing.T) {
 	for _, l := range load {
 		eventually(t, "it runs", func() bool { return l.slowest() > 100 })
 	}
-	start := time.Now()
-	s.signal(syscall.SIGTERM)
-	s.wantEndSince(start)
-	took := time.Since(start)
+	took := s.end(syscall.SIGTERM)()
 	close(stop)
 	wg.Wait()
 	if strings.Contains(s.logs(), "cut short") {

@@ -45,23 +45,19 @@ func TestReconnectStorm(t *testing.T) {
 	over, sent := make(chan struct{}), 0
 	var late, worst time.Duration // longest from a packet sent to the next tick; from one that came to the next
 	wg.Go(func() {
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			if err := pub.SendE(wstest.Binary, numbered(sent, 2000)); err != nil {
-				t.Errorf("the live publisher: %v", err)
-				return
+		var err error
+		late, err = everyTick(over, func() error {
+			err := pub.SendE(wstest.Binary, numbered(sent, 2000))
+			if err == nil {
+				sent++
 			}
-			sent++
-			before := time.Now()
-			select {
-			case <-tick.C:
-				late = max(late, time.Since(before))
-			case <-over:
-				_ = pub.SendE(wstest.Close, wstest.ClosePayload(1000, ""))
-				return
-			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("the live publisher: %v", err)
+			return
 		}
+		_ = pub.SendE(wstest.Close, wstest.ClosePayload(1000, ""))
 	})
 	last, code := 0, 0
 	wg.Go(func() {
