@@ -46,13 +46,29 @@ func TestFairCap(t *testing.T) {
 // withBudget gives a server a budget in bytes. To be called before it has streams. It is
 // the keeper that does it, who looks at any time.
 func (s *testServer) withBudget(n int64) *testServer {
+	s.askKeeper(func() { s.budget.size = n })
+	return s
+}
+
+// askKeeper has the keeper do something before it looks next.
+func (s *testServer) askKeeper(f func()) {
 	done := make(chan struct{})
 	s.budget.asked <- func() {
-		s.budget.size = n
+		f()
 		close(done)
 	}
 	<-done
-	return s
+}
+
+// publishSoon is publish where others have published, and do not go on meanwhile: the
+// keeper may have come too late to cut for that, and refuse newcomers for a moment.
+func (s *testServer) publishSoon(channel, key string) *wstest.Conn {
+	s.t.Helper()
+	for range 2 { // a look that it was at is over, and it has had a whole one since
+		s.askKeeper(func() {})
+	}
+	eventually(s.t, "publishers are let in", func() bool { return !s.budget.closed.Load() })
+	return s.publish(channel, key)
 }
 
 // wantWithin waits until no more than the budget is used.
@@ -78,7 +94,7 @@ func TestTheLargestCachesAreCut(t *testing.T) {
 	s.fill(small, 64, 1<<10)
 	sizes := []int{6, 6, 6, 6} // MiB
 	for i, n := range sizes {
-		s.fill(s.publish(fmt.Sprint("large", i), "key"), n*mib/(16<<10), 16<<10)
+		s.fill(s.publishSoon(fmt.Sprint("large", i), "key"), n*mib/(16<<10), 16<<10)
 	}
 	s.wantWithin()
 	for i, n := range sizes {
@@ -102,10 +118,10 @@ func TestTheLargestCachesAreCut(t *testing.T) {
 func TestCachesAreCutBelowALargePacket(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(16 * mib)
 	s.fill(s.publish("big", "key"), 1, 8*mib)
-	begun := s.publish("begun", "key")
+	begun := s.publishSoon("begun", "key")
 	begun.SendFrames(wstest.Frame{Op: wstest.Binary, More: true, Payload: make([]byte, 10)})
 	for i := range 4 {
-		s.fill(s.publish(fmt.Sprint("cam", i), "key"), 2*mib/(16<<10), 16<<10)
+		s.fill(s.publishSoon(fmt.Sprint("cam", i), "key"), 2*mib/(16<<10), 16<<10)
 	}
 	s.wantWithin()
 	begun.SendFrames(wstest.Frame{Op: wstest.Continuation, Payload: []byte("end")})
@@ -137,7 +153,7 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 			return rs.mid && !rs.free()
 		})
 	}
-	other := s.publish("other", "key")
+	other := s.publishSoon("other", "key")
 	for i := range 32 * mib / (64 << 10) {
 		other.Send(wstest.Binary, numbered(i, 64<<10))
 		if i%16 == 0 {
@@ -180,10 +196,7 @@ func TestCachesGrowAgain(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(4 * mib)
 	var all []*wstest.Conn
 	for i := range 4 {
-		// The keeper may come too late to cut for what is being published, and refuse
-		// newcomers for a moment.
-		eventually(t, "publishers are let in", func() bool { return !s.budget.closed.Load() })
-		c := s.publish(fmt.Sprint("cam", i), "key")
+		c := s.publishSoon(fmt.Sprint("cam", i), "key")
 		s.fill(c, 2*mib/(16<<10), 16<<10)
 		all = append(all, c)
 	}
@@ -192,7 +205,7 @@ func TestCachesGrowAgain(t *testing.T) {
 		c.CloseHandshake(1000)
 	}
 	eventually(t, "caches may grow again", func() bool { return s.budget.most.Load() == math.MaxInt64 })
-	c := s.publish("again", "key")
+	c := s.publishSoon("again", "key")
 	s.fill(c, 2*mib/(16<<10), 16<<10)
 	r := s.receive("again", "key")
 	for i := range 2 * mib / (16 << 10) {
@@ -212,7 +225,7 @@ func TestEndedStreamsGoFirst(t *testing.T) {
 	ended.CloseHandshake(1000)
 	told := make(chan error, 1)
 	go func() { told <- toldTooSlow(slow, ss) }()
-	live := s.publish("live", "key")
+	live := s.publishSoon("live", "key")
 	for i := range 8 * mib / size {
 		live.Send(wstest.Binary, numbered(i, size))
 		live.Sync()
@@ -230,19 +243,24 @@ func TestEndedStreamsGoFirst(t *testing.T) {
 // toldTooSlow reads nothing until the session is ended, then packets from the first one
 // on, and wants 4008 behind them. Who does not come to that in closeTimeout is cut.
 func toldTooSlow(slow *wstest.Conn, ss *session) error {
-	for end := time.Now().Add(patience); ss.reason() == notEnded; time.Sleep(time.Millisecond) {
+	ended := func() bool { // and endedAt is set
+		ss.srv.closing.mu.Lock()
+		defer ss.srv.closing.mu.Unlock()
+		_, closing := ss.srv.closing.at[ss]
+		return closing || ss.gone.Load()
+	}
+	for end := time.Now().Add(patience); !ended(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return errors.New("the slow receiver is not ended")
 		}
 	}
-	from := time.Now()
 	if r := ss.reason(); r != slowReceiver {
 		return fmt.Errorf("the slow receiver is ended for reason %v", r)
 	}
 	for i := 0; ; i++ {
 		m, err := slow.NextE()
 		switch {
-		case err != nil && time.Since(from) >= closeTimeout:
+		case err != nil && ss.srv.now()-ss.endedAt >= int64(closeTimeout):
 			return nil
 		case err != nil:
 			return fmt.Errorf("the slow receiver: %w", err)
