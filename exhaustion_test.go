@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,10 +20,13 @@ const (
 )
 
 // fill joins receivers until there are no descriptors left for one more, and takes
-// the last one with a connection that says nothing.
-func (s *server) fill() (in []*wstest.Conn, last net.Conn) {
+// the last one with a connection that says nothing. They and the others, that were there
+// before, show life meanwhile.
+func (s *server) fill(others ...*wstest.Conn) (in []*wstest.Conn, last net.Conn) {
 	s.t.Helper()
+	var life lifeSigns
 	for {
+		life.from(slices.Concat(others, in)...)
 		c, resp, err := wstest.Open(s.addr, "/full/key/receive")
 		switch {
 		case err != nil:
@@ -50,7 +54,7 @@ func TestDescriptorsUsedUp(t *testing.T) {
 	pub.Sync()
 	r.Sync()
 	before := s.descriptors()
-	in, last := s.fill()
+	in, last := s.fill(pub, r)
 	t.Logf("%d receivers beside %d descriptors in use", len(in), before)
 	s.wantLog(shortageBegins, "limit=64")
 
@@ -187,7 +191,7 @@ func TestHandshakesThatRaceForTheLastDescriptors(t *testing.T) {
 	pub.Sync()
 	r.Sync()
 	before := s.descriptors()
-	in, last := s.fill()
+	in, last := s.fill(pub, r)
 	_ = last.Close()
 	for _, c := range in[:4] { // room for some
 		c.Close()
@@ -221,8 +225,10 @@ func TestHandshakesThatRaceForTheLastDescriptors(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
+	var life lifeSigns
 	sent := 0
 	for running := true; running; sent++ {
+		life.from(in[4:]...)
 		pub.Send(wstest.Binary, numbered(sent, 1000))
 		r.WantPacket(numbered(sent, 1000))
 		select {

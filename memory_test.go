@@ -17,14 +17,17 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	heavy(t)
 	const limit, publishers, n, size = 128, 200, 36, 64 << 10
 	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
-	pubs := make([]*wstest.Conn, publishers)
-	for i := range pubs {
-		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+	var pubs []*wstest.Conn
+	var life lifeSigns // of publishers that send nothing
+	for i := range publishers {
+		pubs = append(pubs, s.publish(fmt.Sprint("cam", i), "key"))
+		life.from(pubs...)
 	}
 	var wg sync.WaitGroup
 	var complete atomic.Int32
 	for i := range 10 {
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
+		life.from(pubs...)
 		wg.Go(func() {
 			first, last, code, err := follow(r, nil)
 			switch {
@@ -47,6 +50,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 		}
 	}
 	for _, c := range pubs {
+		life.from(pubs...)
 		c.Sync() // everything is in the ring, and the publisher was not ended
 	}
 	s.wantLog("caches are cut")
@@ -57,6 +61,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 		t.Errorf("wanted at most %d MiB and the binary's pages", limit)
 	}
 	for i := range 10 {
+		life.from(pubs...)
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
 		first, err := wstest.Number(r.Next().Payload)
 		if err != nil || first == 0 {
@@ -66,8 +71,9 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 			r.WantPacket(numbered(p, size))
 		}
 	}
-	s.publish("another", "key").Sync()
-	for _, c := range pubs {
+	s.dialSoon("/another/key/publish").Sync() // caches that were cut late shut newcomers out for a moment
+	for i, c := range pubs {
+		life.from(pubs[i:]...)
 		c.CloseHandshake(1000)
 	}
 	wg.Wait()

@@ -50,6 +50,7 @@ func TestPlacesComeBackOnEveryKindOfEnd(t *testing.T) {
 	before := s.descriptors()
 	for _, c := range everyKindOfEnd(t, s, live) {
 		t.Run(c.name, func(t *testing.T) {
+			live.Sync() // a sign of life: all of them may take longer than a minute
 			for range 2 {
 				c.do(wstest.From("127.0.0.1"))
 			}

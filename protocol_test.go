@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -121,7 +122,11 @@ func TestPublisherFramesInEveryShape(t *testing.T) {
 			name := fmt.Sprintf("%s, in writes of %d", c.name, chop)
 			pub := s.publish("shapes", "key")
 			r := s.receive("shapes", "key")
-			pub.SendChopped(b, chop)
+			var life lifeSigns // of the receiver: thousands of writes may take longer than a minute
+			for part := range slices.Chunk(b, 200*chop) {
+				life.from(r)
+				pub.SendChopped(part, chop)
+			}
 			for i, want := range c.want {
 				if m := r.Next(); m.Op != wstest.Binary || !bytes.Equal(m.Payload, want) {
 					t.Errorf("%s: packet %d: wanted %d bytes, got %v", name, i, len(want), m)

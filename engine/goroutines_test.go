@@ -1,21 +1,29 @@
 package engine
 
 import (
+	"slices"
 	"testing"
 
 	"ws-stream-server/engine/wstest"
 )
 
-// wantNoGoroutineEach connects n receivers and fails if goroutines grow with them.
-func (s *testServer) wantNoGoroutineEach(n int, connect func() *wstest.Conn) []*wstest.Conn {
+// wantNoGoroutineEach connects n receivers and fails if goroutines grow with them. They
+// and the others, that were there before, show life meanwhile: from this goroutine, so
+// that the count is right.
+func (s *testServer) wantNoGoroutineEach(n int, connect func() *wstest.Conn, others ...*wstest.Conn) []*wstest.Conn {
 	s.t.Helper()
 	before := goroutines("")
-	clients := make([]*wstest.Conn, n)
-	for i := range clients {
-		clients[i] = connect()
+	all := slices.Clone(others)
+	var life lifeSigns
+	for range n {
+		all = append(all, connect())
+		life.from(all...)
 	}
-	eventually(s.t, "the handshakes' goroutines have ended", func() bool { return goroutines("") <= before+4 })
-	return clients
+	eventually(s.t, "the handshakes' goroutines have ended", func() bool {
+		life.from(all...)
+		return goroutines("") <= before+4
+	})
+	return all[len(others):]
 }
 
 // An established connection has no goroutine, while it waits, and while it is
@@ -28,12 +36,16 @@ func TestNoGoroutinePerReceiver(t *testing.T) {
 	s := newTestServer(t)
 	waiting := s.wantNoGoroutineEach(n/2, func() *wstest.Conn { return s.receive("cam", "key") })
 	pub := s.publish("cam", "key")
-	live := s.wantNoGoroutineEach(n/2, func() *wstest.Conn { return s.receive("cam", "key") })
+	live := s.wantNoGoroutineEach(n/2, func() *wstest.Conn { return s.receive("cam", "key") }, append(waiting, pub)...)
 	before := goroutines("")
 	for i := range 3 {
 		pub.Send(wstest.Binary, numbered(i, 1000))
 	}
-	for _, c := range append(waiting, live...) {
+	var life lifeSigns
+	receivers := slices.Concat(waiting, live)
+	everybody := append(receivers, pub)
+	for _, c := range receivers {
+		life.from(everybody...)
 		for i := range 3 {
 			c.WantPacket(numbered(i, 1000))
 		}
@@ -50,7 +62,7 @@ func TestNoGoroutinePerReceiverOverTLS(t *testing.T) {
 	}
 	s := newTestServer(t, withTLS(t))
 	pub := s.dialTLS("/cam/key/publish")
-	live := s.wantNoGoroutineEach(n, func() *wstest.Conn { return s.dialTLS("/cam/key/receive") })
+	live := s.wantNoGoroutineEach(n, func() *wstest.Conn { return s.dialTLS("/cam/key/receive") }, pub)
 	pub.Send(wstest.Binary, numbered(0, 1000))
 	for _, c := range live {
 		c.WantPacket(numbered(0, 1000))
