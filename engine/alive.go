@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,6 +91,29 @@ func (srv *Server) Alive(ctx context.Context) error {
 	return srv.front.alive(ctx)
 }
 
+// ownAddrs is the last addresses that Alive has asked from. One that was given up is here
+// as well: the server may come to its request only after the next one was asked.
+type ownAddrs struct {
+	mu   sync.Mutex
+	last [8]netip.AddrPort // guarded by mu
+	next int               // guarded by mu; place of the oldest
+}
+
+// add puts an address in, for the oldest. Any goroutine.
+func (o *ownAddrs) add(addr netip.AddrPort) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last[o.next] = addr
+	o.next = (o.next + 1) % len(o.last)
+}
+
+// has reports whether an address is one of them. Any goroutine.
+func (o *ownAddrs) has(addr netip.AddrPort) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.last[:], addr)
+}
+
 // alive asks for /healthz. The request is not logged.
 func (f *front) alive(ctx context.Context) error {
 	cfg := f.srv.cfg
@@ -99,7 +123,7 @@ func (f *front) alive(ctx context.Context) error {
 	if f.busy() {
 		return nil
 	}
-	dialled, err := askHealth(ctx, cfg, f.srv.filter, func(own netip.AddrPort) { f.own.Store(&own) })
+	dialled, err := askHealth(ctx, cfg, f.srv.filter, f.own.add)
 	if err == nil || f.busy() || !dialled && !errors.Is(err, syscall.ECONNREFUSED) {
 		return nil // what keeps the kernel from connecting is not the server's doing
 	}

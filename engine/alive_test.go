@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -70,5 +71,19 @@ func TestABusyServerIsAlive(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// The server knows its own requests, also those that it has given up and comes to late.
+func TestOwnAddresses(t *testing.T) {
+	var own ownAddrs
+	at := func(i int) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(i)) }
+	for i := 1; i <= 20; i++ {
+		own.add(at(i))
+		for j := range 30 {
+			if is := j > max(0, i-len(own.last)) && j <= i; own.has(at(j)) != is {
+				t.Fatalf("asked from ports 1 to %d: is %d one's own: %v, wanted %v", i, j, !is, is)
+			}
+		}
 	}
 }

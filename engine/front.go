@@ -40,7 +40,7 @@ type front struct {
 	gate   *gate              // static; bounds the handshakes under way
 	plain  net.Addr           // static; of the plain listener
 
-	own atomic.Pointer[netip.AddrPort] // who Alive asks as; nil: it has not asked yet
+	own ownAddrs // who Alive asks as
 
 	shaking  atomic.Int64 // handshakes under way
 	serving  sync.WaitGroup
@@ -206,7 +206,7 @@ func (f *front) page(path string) (body []byte, contentType string, ok bool) {
 
 // logRequest writes the request's line. The path is not in it: it has the key.
 func (f *front) logRequest(r *http.Request, addr netip.AddrPort, status int, more ...slog.Attr) {
-	if own := f.own.Load(); !f.srv.cfg.LogRequests || own != nil && *own == addr {
+	if !f.srv.cfg.LogRequests || f.own.has(addr) {
 		return
 	}
 	f.srv.log.LogAttrs(context.Background(), slog.LevelInfo, "request", append([]slog.Attr{
