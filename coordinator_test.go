@@ -46,6 +46,7 @@ type asked struct {
 	answer chan *wstest.Response
 	conn   *wstest.Conn // set when the answer is 101
 	err    error
+	at     time.Time // when the answer was there
 }
 
 func ask(s *server, path string, opts ...wstest.Option) *asked {
@@ -53,6 +54,7 @@ func ask(s *server, path string, opts ...wstest.Option) *asked {
 	go func() {
 		var resp *wstest.Response
 		a.conn, resp, a.err = wstest.Open(s.addr, path, opts...)
+		a.at = time.Now()
 		a.answer <- resp
 	}()
 	return a

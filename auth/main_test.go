@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	patience   = 10 * time.Second // a test fails when what it waits for takes longer
+	patience   = time.Minute // a test fails when what it waits for takes longer
 	testKey    = "key-that-nobody-may-read"
 	testSecret = "secret-that-nobody-may-read"
 

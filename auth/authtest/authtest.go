@@ -18,10 +18,9 @@ import (
 )
 
 const (
-	patience     = time.Minute // how long a Want method waits before it fails the test
-	writeTimeout = 5 * time.Second
-	heartbeat    = 20 * time.Second
-	controlPath  = "/ws/control/wss"
+	patience    = time.Minute // how long a Want method, or what sends, waits before it fails the test
+	heartbeat   = 20 * time.Second
+	controlPath = "/ws/control/wss"
 )
 
 // Message is one that the server sent.
@@ -202,10 +201,15 @@ func (c *Coordinator) Stop() {
 	c.handlers.Wait()
 }
 
-// Restart listens again on the same port after Stop.
+// Restart listens again on the same port after Stop. Somebody else may have been given
+// that meanwhile, as the port of a connection that goes out: it is waited for.
 func (c *Coordinator) Restart() {
 	c.t.Helper()
 	listener, err := net.Listen("tcp", c.addr)
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+		listener, err = net.Listen("tcp", c.addr)
+	}
 	if err != nil {
 		c.t.Fatalf("the coordinator cannot listen again: %v", err)
 	}
@@ -264,7 +268,7 @@ func (c *Coordinator) send(kind websocket.MessageType, raw string) {
 }
 
 func write(conn *websocket.Conn, kind websocket.MessageType, raw string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return conn.Write(ctx, kind, []byte(raw))
 }

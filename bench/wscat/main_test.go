@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"syscall"
 	"testing"
-	"time"
 
 	"ws-stream-server/auth"
 	"ws-stream-server/engine"
@@ -23,7 +22,7 @@ func TestWscatCarriesAStream(t *testing.T) {
 	url := start(t)
 	stream := make([]byte, 1<<20)
 	_, _ = rand.Read(stream)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), wstest.Timeout)
 	defer cancel()
 
 	in, input := io.Pipe()
@@ -53,7 +52,7 @@ func TestWscatCarriesAStream(t *testing.T) {
 
 func TestWscatIsRefused(t *testing.T) {
 	url := start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), wstest.Timeout)
 	defer cancel()
 	if err := run(ctx, url+"/watch", nil, nil); err == nil {
 		t.Error("a path that is none was accepted")
@@ -86,7 +85,7 @@ func start(t *testing.T) string {
 		}
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), wstest.Timeout)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Error(err)

@@ -72,7 +72,7 @@ func (p *places) wants(there ...guest) {
 // wantGone waits for the end of a guest's connection.
 func (p *places) wantGone(g guest) {
 	p.t.Helper()
-	_ = g.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = g.SetReadDeadline(time.Now().Add(wstest.Timeout))
 	if _, err := g.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Errorf("wanted the connection of %v to end, got %v", g.LocalAddr(), err)
 	}
@@ -138,7 +138,7 @@ func TestSilentConnectionsHoldUpNobody(t *testing.T) {
 	if n > maxConns {
 		t.Errorf("%d connections are there, wanted %d at most", n, maxConns)
 	}
-	_ = first.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = first.SetReadDeadline(time.Now().Add(wstest.Timeout))
 	if b, err := io.ReadAll(first); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("wanted the oldest silent connection hung up, got %q, %v", b, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ws-stream-server/engine/page"
+	"ws-stream-server/engine/wstest"
 )
 
 func TestEveryRouteAsksForWhatItMust(t *testing.T) {
@@ -186,7 +187,7 @@ func TestStrangersKeepNoConnection(t *testing.T) {
 		defer nc.Close()
 		_, _ = fmt.Fprintf(nc, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n", c.header)
 		b := make([]byte, 4096)
-		_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = nc.SetReadDeadline(time.Now().Add(wstest.Timeout))
 		n, _ := nc.Read(b)
 		if got := !strings.Contains(string(b[:n]), "Connection: close"); got != c.kept || n == 0 {
 			t.Errorf("%q: wanted the connection kept: %v, got\n%s", c.header, c.kept, b[:n])
@@ -203,7 +204,7 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 		defer close(done)
 		_, _, _ = l.tryAsk("GET", "/debug/pprof/profile?seconds=3600", "Authorization", bearer)
 	}()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(wstest.Timeout)
 	for {
 		_, stacks := l.ask("GET", "/debug/pprof/goroutine?debug=2", "Authorization", bearer)
 		if strings.Contains(stacks, "net/http/pprof.Profile(") {
@@ -215,12 +216,12 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 	}
 	start := time.Now()
 	l.Close()
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > wstest.Timeout {
 		t.Errorf("the end took %v", d)
 	}
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(wstest.Timeout):
 		t.Error("the profile goes on")
 	}
 }
