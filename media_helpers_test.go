@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os/exec"
 	"strconv"
@@ -358,10 +359,29 @@ func sendPacket(t *testing.T, publisher *websocket.Conn, packet []byte) {
 	}
 }
 
-// endPublisher ends a stream in an orderly way.
+// endPublisher ends a stream in an orderly way. Close gives the server 5 s to answer, and
+// a busy one may have to read for longer before it comes to the close frame: a ping is
+// waited for first, behind all that was published.
 func endPublisher(t *testing.T, publisher *websocket.Conn) {
 	t.Helper()
+	ctx := within(t, mediaPatience)
+	end := make(chan error, 1)
+	go func() { // takes the pong, and all else up to the server's close frame
+		for {
+			if _, _, err := publisher.Read(ctx); err != nil {
+				end <- err
+				return
+			}
+		}
+	}()
+	if err := publisher.Ping(ctx); err != nil {
+		t.Fatalf("the server does not come to the end of the stream: %v", err)
+	}
 	if err := publisher.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Fatalf("cannot end the publisher: %v", err)
+	}
+	// Close reads as well, and has closed the connection if the close frame came to it.
+	if err := <-end; websocket.CloseStatus(err) != websocket.StatusNormalClosure && !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("wanted the publisher's close frame answered, got %v", err)
 	}
 }

@@ -24,8 +24,8 @@ type parted struct {
 // of one that ends meanwhile, and those that wait; the stream goes on for the others.
 func TestShutdownSpreadsTheReceivers(t *testing.T) {
 	t.Parallel()
-	const spread, each = 3 * time.Second, 12
-	s := startServer(t, "SHUTDOWN_SECONDS=3", "MAX_MESSAGE_MB=1", unhurried)
+	const spread, each = 10 * time.Second, 12
+	s := startServer(t, "SHUTDOWN_SECONDS=10", "MAX_MESSAGE_MB=1", unhurried)
 	pub, ends := s.publish("live", "key"), s.publish("over", "key")
 	clients := map[string][]*wstest.Conn{}
 	for i := range each {
@@ -66,15 +66,16 @@ func TestShutdownSpreadsTheReceivers(t *testing.T) {
 			if pub.SendE(wstest.Binary, numbered(published, size)) != nil {
 				break
 			}
-			m, err := pub.NextWithin(5 * time.Millisecond)
+			m, err := pub.NextWithin(20 * time.Millisecond)
 			if err == nil && m.Op == wstest.Close {
 				break
 			}
 		}
 		publisherAfter = time.Since(start)
 	}()
+	s.wantLog("shutting down")
+	ends.CloseHandshake(1000) // before anything else: at the spread's end it would be 1001
 	s.wantNoNewcomers()
-	ends.CloseHandshake(1000)
 
 	var all []parted
 	for range 3 * each {

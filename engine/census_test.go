@@ -10,7 +10,7 @@ import (
 func TestCensus(t *testing.T) {
 	s := newTestServer(t)
 	early, pub := s.receive("other", "key"), s.publish("cam", "key")
-	rec := s.receive("cam", "key", wstest.NoEcho())
+	rec := s.receive("cam", "key", wstest.NoEcho(), wstest.ReceiveBuffer(16<<10), wstest.Patience(patience))
 	pub.Send(wstest.Binary, numbered(0, 10))
 	rec.WantPacket(numbered(0, 10))
 	counted := func(want Census) func() bool {
@@ -22,10 +22,16 @@ func TestCensus(t *testing.T) {
 	}
 	eventually(t, "three clients on two channels are counted", counted(Census{Sessions: 3, Channels: 2, Streams: 1, Places: 3, Addressed: 3}))
 
+	const n, size = 40, 4 << 10 // more than the receiver's buffer takes: who has not read all is waited for
+	for i := range n {
+		pub.Send(wstest.Binary, numbered(i+1, size))
+	}
 	pub.CloseHandshake(1000)
-	rec.WantClose(1000)
-	rec.SendText("h") // who talks is waited for
 	eventually(t, "the receiver of the stream that has ended is closing", counted(Census{Sessions: 2, Closing: 1, Channels: 1, Places: 2, Addressed: 2}))
+	for i := range n {
+		rec.WantPacket(numbered(i+1, size))
+	}
+	rec.WantClose(1000)
 	rec.Close()
 	early.Close()
 	s.wantNothingLeft()
