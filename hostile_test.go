@@ -296,3 +296,34 @@ func TestNothingAClientSaysIsEchoed(t *testing.T) {
 		}
 	}
 }
+
+// A client that pings as fast as it can, and reads the answers, gets one for each ping, but
+// not each in a write of its own: its pings would cost the others more than any stream does.
+func TestAPingFloodIsAnsweredInFewWrites(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := s.receive("cam", "key")
+	r.Sync()
+	const n = 20_000
+	pings := bytes.Repeat(wstest.Frame{Op: wstest.Ping}.AppendTo(nil), n)
+	before := s.writes()
+	sent := make(chan error, 1)
+	go func() { sent <- r.SendRawE(pings) }()
+	for i := range n {
+		m, err := r.NextFrame(patience)
+		for err == nil && m.Op != wstest.Pong { // a heartbeat, on a slow machine
+			m, err = r.NextFrame(patience)
+		}
+		if err != nil {
+			t.Fatalf("after %d answers: %v", i, err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	used := s.writes() - before
+	t.Logf("%d pings were answered in %d writes", n, used)
+	if used > n/4 {
+		t.Errorf("%d pings were answered in %d writes, wanted far fewer", n, used)
+	}
+}

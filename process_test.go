@@ -64,6 +64,21 @@ func (s *server) inKernel(c *wstest.Conn) (held int64, ok bool) {
 	return held, true
 }
 
+// writes is how many writes the server has made so far, to sockets and elsewhere.
+func (s *server) writes() (n int) {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", s.cmd.Process.Pid))
+	if err != nil {
+		wstest.Skip(s.t, "no /proc here: %v", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if count, ok := strings.CutPrefix(line, "syscw: "); ok {
+			n, _ = strconv.Atoi(strings.TrimSpace(count))
+		}
+	}
+	return n
+}
+
 // processorTime is the CPU time the server has used.
 func (s *server) processorTime() time.Duration {
 	s.t.Helper()

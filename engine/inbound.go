@@ -67,6 +67,9 @@ func (s *session) heed(now int64, h heard) {
 			s.ch.admitWaiting()
 		}
 	}
+	if s.pending.Load() != 0 {
+		s.flushPending() // the pings' answers
+	}
 	s.obey(h.r, h.code)
 }
 

@@ -221,9 +221,11 @@ func byPoller(before, after uint32) bool {
 	return after&1 == 0 || after != before
 }
 
-// answerPing has a ping answered. As long as nothing can be written, answers wait
-// up to maxPongs bytes; then the newest one takes the place of all (RFC 6455, 5.5.3
-// asks for no more). payload is copied. Called on the poller.
+// answerPing has a ping answered: with the others of the same read (see heed), or when
+// there are maxPongs bytes of answers. Each by itself would be a system call for six bytes
+// of a client's. As long as nothing can be written, answers wait up to that; then the newest
+// one takes the place of all (RFC 6455, 5.5.3 asks for no more). payload is copied. Called
+// on the poller.
 func (s *session) answerPing(payload []byte) {
 	waiting := s.pongs.Swap(nil) // only flushLocked takes beside us
 	var b []byte
@@ -232,7 +234,10 @@ func (s *session) answerPing(payload []byte) {
 	}
 	b = frame.AppendFrame(b, frame.Pong, payload)
 	s.pongs.Store(&b)
-	s.raise(sendPong)
+	s.pending.Or(sendPong)
+	if len(b) >= maxPongs {
+		s.flushPending()
+	}
 }
 
 // finish goes on with a session whose close frame was handed over: once it is
