@@ -323,3 +323,32 @@ func start(t *testing.T, name string, args ...string) (wait func() error) {
 		return nil
 	}
 }
+
+// The body of a PUT that the coordinator's absence refuses may go on for a second, in which
+// the client is to stop: so long it has the place of its address, and others of that wait.
+func TestARefusedBodyKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, fmt.Sprint("CONTROL_BASE_URL=ws://127.0.0.1:", wstest.FreePort(t)), "MAX_IP_CONCURRENT_CONNECTIONS=1", "CONCURRENT_LIMIT_WHITELIST=")
+	kept := false
+	for try := 0; try < 50 && !kept; try++ { // who comes later than in a second finds it free
+		first := s.httpPut("/cam/key/publish")
+		first.WantHead(503)
+		second := s.httpPut("/cam/key/publish")
+		status, _, err := second.HeadE()
+		if err != nil || status != 429 && status != 503 {
+			t.Fatalf("the second: %d, %v", status, err)
+		}
+		kept = status == 429
+		first.Close()
+		second.Close()
+		inTime(t, patience, "the place is free again", func() bool {
+			c := s.httpPut("/cam/key/publish")
+			defer c.Close()
+			status, _, err := c.HeadE()
+			return err == nil && status == 503
+		})
+	}
+	if !kept {
+		t.Error("a connection whose body goes on has never had a place")
+	}
+}

@@ -302,7 +302,10 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request, t target, addr net
 	defer spare.release()
 	if t.kind == publish {
 		if status, text := f.authorize(r.Context(), s); status != 0 {
-			s.freeSlot()
+			spare.release()
+			if !bringsStream(r, t.kind) {
+				s.freeSlot() // before the answer, as above
+			} // else discard frees it: the client has a second to stop, and no place at the door any more
 			return say(status, text)
 		}
 	}
