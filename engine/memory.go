@@ -17,15 +17,18 @@ const leastMemory = 64
 // what the machine has; math.MaxInt64 where that is not known; not more than Go's own
 // limit (GOMEMLIMIT).
 func (c Config) MemoryLimit() int64 {
-	runtime := debug.SetMemoryLimit(-1) // only asks
-	if c.MemoryLimitMB > 0 {
-		return min(int64(c.MemoryLimitMB)*mib, runtime)
+	return memoryLimit(c.MemoryLimitMB, debug.SetMemoryLimit(-1) /* only asks */, memlimit.FromCgroup, memlimit.FromSystem)
+}
+
+func memoryLimit(configuredMB int, runtime int64, cgroup, system memlimit.Provider) int64 {
+	if configuredMB > 0 {
+		return min(int64(configuredMB)*mib, runtime)
 	}
-	n, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)()
+	n, err := memlimit.ApplyFallback(cgroup, system)()
 	if err != nil || n == 0 || n > math.MaxInt64 {
 		return runtime
 	}
-	if machine, err := memlimit.FromSystem(); err == nil && machine > 0 {
+	if machine, err := system(); err == nil && machine > 0 {
 		n = min(n, machine) // a cgroup may allow more than there is
 	}
 	return min(int64(n)/5*4, runtime)

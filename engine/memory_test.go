@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -10,6 +11,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"ws-stream-server/auth"
 )
@@ -29,6 +32,37 @@ func TestMemoryLimit(t *testing.T) {
 		}
 	} else if got == math.MaxInt64 {
 		t.Log("how much memory this machine has is not known")
+	}
+}
+
+// In a container it is the cgroup's memory that counts, unless the machine has less, or Go
+// was told less.
+func TestMemoryLimitOfACgroup(t *testing.T) {
+	has := func(n uint64) memlimit.Provider { return func() (uint64, error) { return n, nil } }
+	none := func() (uint64, error) { return 0, memlimit.ErrNoCgroup }
+	unlimited := func() (uint64, error) { return 0, memlimit.ErrNoLimit }
+	broken := func() (uint64, error) { return 0, errors.New("unreadable") }
+	for _, c := range []struct {
+		what           string
+		configured     int
+		runtime        int64
+		cgroup, system memlimit.Provider
+		want           int64
+	}{
+		{"a cgroup with less than the machine", 0, math.MaxInt64, has(500 * mib), has(8000 * mib), 400 * mib},
+		{"a cgroup with more than the machine", 0, math.MaxInt64, has(16000 * mib), has(8000 * mib), 6400 * mib},
+		{"a cgroup without a limit", 0, math.MaxInt64, unlimited, has(8000 * mib), 6400 * mib},
+		{"no cgroup", 0, math.MaxInt64, none, has(8000 * mib), 6400 * mib},
+		{"a cgroup, and a machine that says nothing", 0, math.MaxInt64, has(500 * mib), broken, 400 * mib},
+		{"GOMEMLIMIT below it", 0, 300 * mib, has(500 * mib), has(8000 * mib), 300 * mib},
+		{"GOMEMLIMIT above it", 0, 450 * mib, has(500 * mib), has(8000 * mib), 400 * mib},
+		{"nothing known", 0, math.MaxInt64, broken, broken, math.MaxInt64},
+		{"a setting", 100, math.MaxInt64, has(500 * mib), has(8000 * mib), 100 * mib},
+		{"a setting above GOMEMLIMIT", 100, 90 * mib, has(500 * mib), has(8000 * mib), 90 * mib},
+	} {
+		if got := memoryLimit(c.configured, c.runtime, c.cgroup, c.system); got != c.want {
+			t.Errorf("%s: %d bytes, wanted %d", c.what, got, c.want)
+		}
 	}
 }
 
