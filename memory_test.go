@@ -81,3 +81,50 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 		t.Error("no receiver that reads got everything")
 	}
 }
+
+// 200 publishers that were let in, and whose packets of 900 KiB take more than there is even
+// if nothing but the newest one of each is kept: some are ended, with the reason, and the
+// process keeps within its memory.
+func TestMemoryLimitWith200LargePackets(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	const limit, publishers, size = 128, 200, 900 << 10
+	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
+	pubs := make([]*wstest.Conn, publishers)
+	for i := range pubs {
+		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+	}
+	small := s.publish("small", "key")
+	small.Send(wstest.Binary, []byte("small"))
+	most := int64(0)
+	for i, c := range pubs {
+		// Half of the messages never end.
+		f := wstest.Frame{Op: wstest.Binary, More: i%2 == 0, Payload: numbered(i, size)}
+		_ = c.SendRawE(f.AppendTo(nil)) // it may have been ended
+		most = max(most, s.memory())
+	}
+	ended := 0
+	for i, c := range pubs {
+		_ = c.SendE(wstest.Ping, []byte("still there"))
+		m, err := c.NextFrame(wstest.Timeout)
+		if err == nil && m.Op == wstest.Text {
+			m, err = c.NextFrame(wstest.Timeout)
+		}
+		switch {
+		case err == nil && m.Op == wstest.Close && m.Code() == 1013:
+			ended++
+		case err != nil || m.Op != wstest.Pong:
+			t.Errorf("publisher %d: wanted a pong or CLOSE 1013, got %v, %v", i, m, err)
+		}
+	}
+	most = max(most, s.memory())
+	t.Logf("%d of %d publishers were ended; the process had %d MiB at most", ended, publishers, most>>20)
+	if most > (limit+24)<<20 && !raceEnabled {
+		t.Errorf("wanted at most %d MiB and the binary's pages, had %d", limit, most>>20)
+	}
+	if ended < publishers/4 {
+		t.Errorf("%d of %d publishers were ended, though %d MiB do not fit into %d", ended, publishers, publishers*size>>20, limit)
+	}
+	small.Sync()
+	s.receive("small", "key").WantPacket([]byte("small"))
+}

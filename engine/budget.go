@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -16,6 +17,10 @@ const (
 	// bytes: less would free nothing to speak of.
 	worthy = mib
 
+	// worthyTogether is the same for a message and the ring it goes to, when not even
+	// that is left: less than a connection takes with its buffers.
+	worthyTogether = 64 << 10
+
 	// keepAtMost is how long the keeper waits after a look before the next one: when
 	// there is nothing left to give up, looking again at once would change nothing.
 	keepAtMost = 10 * time.Millisecond
@@ -28,9 +33,12 @@ const (
 // The policy, when more than nine tenths of size are used: streams that have ended and are still
 // being read keep their newest packets only; then caches are cut, the largest ones
 // first, to one common size, of each its oldest packets first. Receivers that lose
-// their next packet by that are slow receivers. If that is not enough, the publisher
-// with the largest message under way is ended, and new ones are refused until there
-// is room. Nobody is delayed: should all of size be used before the keeper has come
+// their next packet by that are slow receivers. If that is not enough, the publishers
+// with the largest messages under way are ended, and new ones are refused until there
+// is room. If that is not enough either, and all of size is used, streams that have ended go
+// altogether, and publishers are ended that have most in their message and the newest
+// packets, which a ring cannot give up. Nobody is delayed: should all of size be used before
+// the keeper has come
 // round, a ring gives up its own oldest packets for its new ones.
 type budget struct {
 	// Static after construction.
@@ -42,6 +50,7 @@ type budget struct {
 
 	// Atomic.
 	used   atomic.Int64 // bytes, pinned ones too
+	leads  atomic.Int64 // bytes of leads, in used as well
 	pinned atomic.Int64 // bytes of packets that slow receivers have begun: theirs for 5 s at most
 	most   atomic.Int64 // bytes that one ring may hold
 	closed atomic.Bool  // new publishers are refused
@@ -73,6 +82,23 @@ func (b *budget) add(n int64) {
 func (b *budget) pin(n int64) {
 	b.pinned.Add(n)
 	b.add(n)
+}
+
+// lead counts bytes of leads.
+func (b *budget) lead(n int64) {
+	b.leads.Add(n)
+	b.add(n)
+}
+
+// mayLead reports whether there is room for one more lead, with these payloads. Nothing
+// that the keeper gives up frees leads, so together they have a quarter of size. Any
+// goroutine.
+func (b *budget) mayLead(payloads [][]byte) bool {
+	n := int64(0)
+	for _, p := range payloads {
+		n += int64(len(p))
+	}
+	return b.leads.Load()+n <= b.size/4 && n <= b.full()-b.used.Load()
 }
 
 // The keeper frees memory when more than full is used, down to target; below roomy
@@ -174,9 +200,15 @@ func (b *budget) free() {
 	}
 	if live := b.srv.registry.live(); b.used.Load() > b.target() {
 		b.cut(live)
-		if b.used.Load()-b.pinned.Load() > b.full() {
+		if b.needed() > b.full() {
 			b.closed.Store(true)
-			b.endLargestMessage(live)
+			b.endPublishers(live, worthy, func(ch *Channel) int64 { return ch.publisher.in.size.Load() })
+		}
+		if b.needed() >= b.size {
+			for _, ch := range b.endedChannels() {
+				b.forsake(ch)
+			}
+			b.endPublishers(live, worthyTogether, func(ch *Channel) int64 { return ch.publisher.in.size.Load() + ch.ring.Size() })
 		}
 	}
 	if !b.short {
@@ -255,17 +287,34 @@ func fairCap(sizes []int64, room int64) int64 {
 	return math.MaxInt64
 }
 
-// endLargestMessage ends the publisher with the largest message under way, if there
-// is one that is worth it.
-func (b *budget) endLargestMessage(live []*Channel) {
-	var largest *session
-	size := int64(worthy - 1)
+// needed returns the bytes that are used, without those that are not any more in a moment.
+func (b *budget) needed() int64 { return b.used.Load() - b.pinned.Load() }
+
+// endPublishers ends publishers, those with the most bytes first and none with fewer than
+// least, as many as it takes.
+func (b *budget) endPublishers(live []*Channel, least int64, bytes func(*Channel) int64) {
+	over := b.needed() - b.full()
+	size := make(map[*Channel]int64, len(live))
 	for _, ch := range live {
-		if n := ch.publisher.in.size.Load(); n > size {
-			largest, size = ch.publisher, n
+		size[ch] = bytes(ch)
+	}
+	slices.SortFunc(live, func(x, y *Channel) int { return cmp.Compare(size[y], size[x]) })
+	for _, ch := range live {
+		if over <= 0 || size[ch] < least {
+			return
 		}
+		ch.publisher.end(memoryShort)
+		over -= size[ch]
 	}
-	if largest != nil {
-		largest.end(memoryShort)
-	}
+}
+
+// forsake gives up all packets of a channel whose publisher has ended.
+func (b *budget) forsake(ch *Channel) {
+	s := ch.publisher
+	s.in.mu.Lock() // excludes who releases the ring
+	ch.ring.Forsake()
+	oldest := ch.ring.Oldest()
+	s.in.mu.Unlock()
+	ch.index.shrink(b, oldest)
+	ch.wakeNow()
 }

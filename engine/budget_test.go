@@ -299,6 +299,75 @@ func TestTheLargestMessageGoesLast(t *testing.T) {
 	}
 }
 
+// Where no message is large and nothing else is left to give up, who has most goes, one
+// after the other until it is enough: publishers that have been let in cannot together take
+// more than there is, be their packets complete or not.
+func TestWhoHasMostGoesWhenNoMessageIsLarge(t *testing.T) {
+	for _, more := range []bool{false, true} {
+		s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(8 * mib)
+		small := s.publish("small", "key")
+		s.fill(small, 1, 1000)
+		pubs := make([]*wstest.Conn, 16)
+		for i := range pubs {
+			pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+		}
+		for i, c := range pubs {
+			f := wstest.Frame{Op: wstest.Binary, More: more, Payload: numbered(i, 900<<10)}
+			_ = c.SendRawE(f.AppendTo(nil)) // it may have been ended
+		}
+		left := 0
+		for i, c := range pubs {
+			_ = c.SendE(wstest.Ping, []byte("still there"))
+			switch m, err := c.NextFrame(wstest.Timeout); {
+			case err != nil:
+				t.Errorf("publisher %d: %v", i, err)
+			case m.Op == wstest.Pong:
+				left++
+			default: // it may be ended later
+				if m.Op == wstest.Text {
+					m, err = c.NextFrame(wstest.Timeout)
+				}
+				if err != nil || m.Code() != 1013 {
+					t.Errorf("publisher %d: wanted CLOSE 1013, got %v, %v", i, m, err)
+				}
+			}
+		}
+		eventually(t, "no more than the budget is used", func() bool { return s.budget.used.Load() <= s.budget.size })
+		if live := len(s.registry.live()); live > 10 || live < 4 || left < live-1 {
+			t.Errorf("%d publishers go on, %d of them said so", live, left)
+		}
+		small.Sync()
+		s.receive("small", "key").WantPacket(numbered(0, 1000))
+	}
+}
+
+// A publisher that was ended for its memory, and whose receiver reads nothing, does not keep
+// that memory, so that others would have to be ended after it: the receiver is a slow one.
+func TestStalledReceiversOfWhoWasEndedKeepNothing(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(16 * mib)
+	honest := s.publish("honest", "key")
+	s.fill(honest, 2, 100<<10)
+	pubs := make([]*wstest.Conn, 12)
+	for i := range pubs {
+		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+		s.receive(fmt.Sprint("cam", i), "key", wstest.ReceiveBuffer(4<<10)).StopReading()
+	}
+	for range 2 {
+		for i, c := range pubs {
+			// it may have been ended
+			_ = c.SendE(wstest.Binary, numbered(i, 2*mib))
+		}
+	}
+	eventually(t, "no more than the budget is used", func() bool {
+		return s.budget.used.Load()-s.budget.pinned.Load() <= s.budget.size && len(s.registry.live()) < 1+len(pubs)
+	})
+	for i := range 20 { // many looks of the keeper later
+		honest.Send(wstest.Binary, numbered(i, 1000))
+		honest.Sync()
+		s.budget.asked <- func() {}
+	}
+}
+
 // New publishers are refused, before anybody is asked about them, while there is
 // nothing left to give up; receivers are not.
 func TestNoPublisherWithoutMemory(t *testing.T) {

@@ -231,6 +231,13 @@ func (x *index) forget(b *budget, points []*syncPoint) {
 	clear(points)
 }
 
+// forgetOne gives up a sync point that is not forgotten. The caller holds mu.
+func (x *index) forgetOne(b *budget, p *syncPoint) {
+	i := slices.Index(x.points, p)
+	x.forget(b, []*syncPoint{p})
+	x.points = slices.Delete(x.points, i, i+1)
+}
+
 // renew makes payload the newest init segment; nil: there is none any more. The caller
 // holds mu.
 func (x *index) renew(b *budget, payload []byte) {

@@ -22,7 +22,9 @@ const (
 
 // newIndexed returns a channel whose packets are looked at, and nothing else is done with.
 func newIndexed() *Channel {
-	return &Channel{srv: &Server{}, ring: ring.New(ring.Config{Cache: 16 * mib})}
+	srv := &Server{}
+	srv.budget.size = math.MaxInt64
+	return &Channel{srv: srv, ring: ring.New(ring.Config{Cache: 16 * mib})}
 }
 
 // put publishes a packet, and has it looked at.
@@ -231,6 +233,33 @@ func TestIndexForgetsForGood(t *testing.T) {
 		_, ok := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
 		if used := ch.srv.budget.used.Load() - before; ok == forgotten || (used == 0) != forgotten {
 			t.Errorf("forgotten %v: joined %v, and %d bytes more are counted", forgotten, ok, used)
+		}
+	}
+}
+
+// Where memory has no room for the copy of a packet's rest that a joiner would get first,
+// the sync point is given up: who comes waits for the next one.
+func TestNoLeadWithoutRoom(t *testing.T) {
+	t.Parallel()
+	for _, room := range []bool{true, false} {
+		ch := newIndexed()
+		ch.put(soundInit)
+		ch.put(silence + silence)
+		p := ch.index.newest(0)
+		if p == nil || p.at.Offset == 0 {
+			t.Fatalf("no sync point inside a packet: %v", p)
+		}
+		ch.srv.budget.size = 4 * int64(len(soundInit)+len(silence))
+		if !room {
+			ch.srv.budget.size -= 4
+		}
+		points := len(ch.index.points)
+		_, ok := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
+		if ok != room || p.forgotten == room || len(ch.index.points) != points && room {
+			t.Errorf("room %v: joined %v, forgotten %v, %d of %d points are left", room, ok, p.forgotten, len(ch.index.points), points)
+		}
+		if !room && (ch.srv.budget.leads.Load() != 0 || ch.index.newest(0) == p) {
+			t.Errorf("%d bytes of leads are counted, and %v is the newest point", ch.srv.budget.leads.Load(), ch.index.newest(0))
 		}
 	}
 }

@@ -21,13 +21,13 @@ const maxLeads = 4
 // hold has one more hold the lead, drop one less. The caller holds the index's mu.
 func (l *lead) hold(b *budget) {
 	if l.holders++; l.holders == 1 {
-		b.add(int64(l.Size()))
+		b.lead(int64(l.Size()))
 	}
 }
 
 func (l *lead) drop(b *budget) {
 	if l.holders--; l.holders == 0 {
-		b.add(-int64(l.Size()))
+		b.lead(-int64(l.Size()))
 	}
 }
 

@@ -348,6 +348,17 @@ func (r *Ring) Shrink(limit int64) bool {
 	return true
 }
 
+// Forsake drops every packet: whoever has not read them is overrun. Called after End under
+// the lock that excludes the writer.
+func (r *Ring) Forsake() {
+	last := r.last.Load()
+	empty := &segment{seq: r.head.Load(), base: r.Written()}
+	last.next.Store(empty)
+	r.last.Store(empty)
+	r.settleTail()
+	r.Shrink(0)
+}
+
 // Size returns the bytes that the ring holds. Any goroutine.
 func (r *Ring) Size() int64 { return r.held.Load() }
 
