@@ -3,7 +3,7 @@
 //
 // # Shape
 //
-// A Ring is a list of segments. A segment is one slab of bytes, used as a
+// A Ring is a list of segments. A segment is a slab of bytes, used as a
 // slotted page: packets stand one behind the other from the front, an 8-byte
 // entry for each of them (where it ends, when it came) grows from the back.
 //
@@ -63,7 +63,7 @@
 // # Who does what
 //
 // One goroutine at a time is the writer: it alone calls Reserve, Commit, Newest and
-// Written. KeepFrom, Cached, Shrink, End and Release are called by it or under a lock
+// Written. KeepFrom, Cached, Shrink, End, Forsake and Release are called by it or under a lock
 // that excludes it, as Recall is. Any goroutine may call Join, At, JoinAt, ClearCache and
 // the methods that only report. A [Cursor] belongs to whoever holds it, one goroutine at a time.
 //

@@ -35,8 +35,8 @@ type Config struct {
 	Limit func(slabs int64) int64
 
 	// Account is told of each change of the bytes that the ring holds, Pin of those
-	// that detached cursors still need, which the ring does not hold any more. They
-	// must not block. nil: nobody counts.
+	// that detached cursors still need, in slabs of segments that have left the ring (a
+	// slab that another segment shares may count in both). They must not block. nil: nobody counts.
 	Account, Pin func(delta int64)
 
 	// Poison overwrites a slab as soon as it may be used again, so that whoever

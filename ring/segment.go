@@ -10,7 +10,7 @@ import (
 // bytes each.
 const entrySize = 8
 
-// segment is one slab of packets.
+// segment is packets in one slab, or in what was free of one.
 type segment struct {
 	// Static after construction.
 	seq  uint64 // sequence of the first packet
@@ -87,6 +87,7 @@ func (s *segment) cede(heir *segment) {
 	from, to := int(s.start(n)), len(s.buf)-entrySize*int(n)
 	heir.buf, heir.slab, heir.size = s.buf[from:to:to], s.slab, s.size
 	s.slab, s.heir = nil, heir
+	heir.copies.Store(s.holders()) // the slab is what counts, whichever segment shows it
 }
 
 // set writes the entry of packet i. Called by the writer before it raises count.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 )
 
@@ -338,10 +339,10 @@ func (x *twinTest) forget() {
 // held adds up the slabs that the ring and detached readers hold, each once.
 func (x *twinTest) held() int64 {
 	sum, _ := x.slabs()
-	seen := map[*byte]bool{}
+	seen := map[*atomic.Int32]bool{}
 	for _, r := range x.readers {
-		if s := r.cur.seg; r.detached && len(s.buf) > 0 && !seen[&s.buf[0]] {
-			seen[&s.buf[0]] = true
+		if s := r.cur.seg; r.detached && len(s.buf) > 0 && !seen[s.detached] {
+			seen[s.detached] = true
 			sum += s.size
 		}
 	}
