@@ -90,31 +90,39 @@ func TestMemoryLimitWith200LargePackets(t *testing.T) {
 	heavy(t)
 	const limit, publishers, size = 128, 200, 900 << 10
 	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
-	pubs := make([]*wstest.Conn, publishers)
-	for i := range pubs {
-		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
+	var pubs []*wstest.Conn
+	var life lifeSigns
+	for i := range publishers {
+		pubs = append(pubs, s.publish(fmt.Sprint("cam", i), "key"))
+		life.from(pubs...)
 	}
 	small := s.publish("small", "key")
 	small.Send(wstest.Binary, []byte("small"))
+	living := func(rest []*wstest.Conn) { // some of them may have been ended
+		for _, c := range rest {
+			_ = c.SendE(wstest.Pong, nil)
+		}
+	}
 	most := int64(0)
 	for i, c := range pubs {
 		// Half of the messages never end.
 		f := wstest.Frame{Op: wstest.Binary, More: i%2 == 0, Payload: numbered(i, size)}
 		_ = c.SendRawE(f.AppendTo(nil)) // it may have been ended
 		most = max(most, s.memory())
+		if i%20 == 0 {
+			living(append(pubs[i:len(pubs):len(pubs)], small))
+		}
 	}
 	ended := 0
 	for i, c := range pubs {
-		_ = c.SendE(wstest.Ping, []byte("still there"))
-		m, err := c.NextFrame(wstest.Timeout)
-		if err == nil && m.Op == wstest.Text {
-			m, err = c.NextFrame(wstest.Timeout)
-		}
-		switch {
-		case err == nil && m.Op == wstest.Close && m.Code() == 1013:
+		switch code, err := c.SyncE(); {
+		case err == nil && code == 1013:
 			ended++
-		case err != nil || m.Op != wstest.Pong:
-			t.Errorf("publisher %d: wanted a pong or CLOSE 1013, got %v, %v", i, m, err)
+		case err != nil || code != 0:
+			t.Errorf("publisher %d: wanted a pong or CLOSE 1013, got CLOSE %d, %v", i, code, err)
+		}
+		if i%20 == 0 {
+			living(append(pubs[i:len(pubs):len(pubs)], small))
 		}
 	}
 	most = max(most, s.memory())

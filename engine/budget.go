@@ -17,9 +17,13 @@ const (
 	// bytes: less would free nothing to speak of.
 	worthy = mib
 
-	// worthyTogether is the same for a message and the ring it goes to, when not even
-	// that is left: less than a connection takes with its buffers.
-	worthyTogether = 64 << 10
+	// worthyTogether is how many bytes a publisher must hold to be ended for them, in its
+	// message and its ring together: fewer than the kernel's buffers of its connection.
+	worthyTogether = 16 << 10
+
+	// smallLead is the largest lead, in bytes, that is made whatever memory there is: more
+	// than the init segment and a picture that begins inside a packet take in most streams.
+	smallLead = mib
 
 	// keepAtMost is how long the keeper waits after a look before the next one: when
 	// there is nothing left to give up, looking again at once would change nothing.
@@ -30,16 +34,15 @@ const (
 // that slow receivers have begun, messages that are being put together, and what nbio
 // keeps for full sockets.
 //
-// The policy, when more than nine tenths of size are used: streams that have ended and are still
-// being read keep their newest packets only; then caches are cut, the largest ones
-// first, to one common size, of each its oldest packets first. Receivers that lose
+// The policy, when more than nine tenths of size are used: streams that have ended and
+// are still being read keep their newest packets only; then caches are cut, the largest
+// ones first, to one common size, of each its oldest packets first. Receivers that lose
 // their next packet by that are slow receivers. If that is not enough, the publishers
-// with the largest messages under way are ended, and new ones are refused until there
-// is room. If that is not enough either, and all of size is used, streams that have ended go
-// altogether, and publishers are ended that have most in their message and the newest
-// packets, which a ring cannot give up. Nobody is delayed: should all of size be used before
-// the keeper has come
-// round, a ring gives up its own oldest packets for its new ones.
+// with the largest messages under way are ended, and new ones are refused until there is
+// room. Once all of size is used, streams that have ended go altogether, and those
+// publishers are ended, too, that have most in their message and in the newest packets,
+// which a ring cannot give up. Nobody is delayed: should all of size be used before the
+// keeper has come round, a ring gives up its own oldest packets for its new ones.
 type budget struct {
 	// Static after construction.
 	srv  *Server
@@ -90,15 +93,16 @@ func (b *budget) lead(n int64) {
 	b.add(n)
 }
 
-// mayLead reports whether there is room for one more lead, with these payloads. Nothing
-// that the keeper gives up frees leads, so together they have a quarter of size. Any
-// goroutine.
+// mayLead reports whether there is room for a lead with these payloads. Nothing that the
+// keeper gives up frees leads: large ones, copies of large packets, have a quarter of size
+// together, and none is made when size is nearly used up. Small ones there may always be,
+// so that large ones keep nobody out. Any goroutine.
 func (b *budget) mayLead(payloads [][]byte) bool {
 	n := int64(0)
 	for _, p := range payloads {
 		n += int64(len(p))
 	}
-	return b.leads.Load()+n <= b.size/4 && n <= b.full()-b.used.Load()
+	return n <= smallLead || b.leads.Load()+n <= b.size/4 && b.used.Load()+n <= b.full()
 }
 
 // The keeper frees memory when more than full is used, down to target; below roomy
@@ -200,14 +204,16 @@ func (b *budget) free() {
 	}
 	if live := b.srv.registry.live(); b.used.Load() > b.target() {
 		b.cut(live)
+		if b.needed() >= b.size {
+			for _, ch := range b.endedChannels() {
+				b.forsake(ch)
+			}
+		}
 		if b.needed() > b.full() {
 			b.closed.Store(true)
 			b.endPublishers(live, worthy, func(ch *Channel) int64 { return ch.publisher.in.size.Load() })
 		}
 		if b.needed() >= b.size {
-			for _, ch := range b.endedChannels() {
-				b.forsake(ch)
-			}
 			b.endPublishers(live, worthyTogether, func(ch *Channel) int64 { return ch.publisher.in.size.Load() + ch.ring.Size() })
 		}
 	}
@@ -287,7 +293,8 @@ func fairCap(sizes []int64, room int64) int64 {
 	return math.MaxInt64
 }
 
-// needed returns the bytes that are used, without those that are not any more in a moment.
+// needed returns the bytes that are used, without those that slow receivers need for 5 s at
+// most.
 func (b *budget) needed() int64 { return b.used.Load() - b.pinned.Load() }
 
 // endPublishers ends publishers, those with the most bytes first and none with fewer than

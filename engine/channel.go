@@ -76,6 +76,10 @@ func (ch *Channel) join(s *session) reason {
 		if ch.admit(s, to) {
 			break
 		}
+		if to.point != nil && to.point.refused {
+			ch.keepWaiting(waiter{session: s})
+			break
+		}
 		// The point has left the ring meanwhile: the join point lies behind it.
 	}
 	if s.kind == receiveClearCache {

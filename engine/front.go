@@ -303,9 +303,11 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request, t target, addr net
 	if t.kind == publish {
 		if status, text := f.authorize(r.Context(), s); status != 0 {
 			spare.release()
+			// A body may go on for a second after the answer, and may have no place at the
+			// door any more: so long it keeps this one, which discard frees.
 			if !bringsStream(r, t.kind) {
 				s.freeSlot() // before the answer, as above
-			} // else discard frees it: the client has a second to stop, and no place at the door any more
+			}
 			return say(status, text)
 		}
 	}

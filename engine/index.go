@@ -58,6 +58,9 @@ type syncPoint struct {
 	// Guarded by the index's mu.
 	lead      *lead // what a joiner gets first; nil: it is to be made
 	forgotten bool  // nobody may join at it any more: what it holds is not counted
+
+	// Guarded by the channel's mu.
+	refused bool // who wanted to join last could not: memory had no room for its lead
 }
 
 // initSegment is what decoders need that start at some of the sync points.
@@ -229,13 +232,6 @@ func (x *index) forget(b *budget, points []*syncPoint) {
 		x.letGo(b, p.init)
 	}
 	clear(points)
-}
-
-// forgetOne gives up a sync point that is not forgotten. The caller holds mu.
-func (x *index) forgetOne(b *budget, p *syncPoint) {
-	i := slices.Index(x.points, p)
-	x.forget(b, []*syncPoint{p})
-	x.points = slices.Delete(x.points, i, i+1)
 }
 
 // renew makes payload the newest init segment; nil: there is none any more. The caller

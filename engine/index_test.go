@@ -11,6 +11,7 @@ import (
 
 	"ws-stream-server/engine/frame"
 	"ws-stream-server/engine/media"
+	"ws-stream-server/engine/wstest"
 	"ws-stream-server/ring"
 )
 
@@ -237,31 +238,49 @@ func TestIndexForgetsForGood(t *testing.T) {
 	}
 }
 
-// Where memory has no room for the copy of a packet's rest that a joiner would get first,
-// the sync point is given up: who comes waits for the next one.
+// Where memory has no room for the copy of a large packet's rest that a joiner would get
+// first, it waits for the next sync point. A small copy there may always be.
 func TestNoLeadWithoutRoom(t *testing.T) {
 	t.Parallel()
-	for _, room := range []bool{true, false} {
+	for _, c := range []struct {
+		size  int // of the packet that is copied
+		spare int64
+		joins bool
+	}{
+		{2 * mib, 0, true}, {2 * mib, -1, false},
+		{1000, -mib, true},
+	} {
 		ch := newIndexed()
 		ch.put(soundInit)
-		ch.put(silence + silence)
+		ch.put(silence + silence + void(c.size))
 		p := ch.index.newest(0)
 		if p == nil || p.at.Offset == 0 {
 			t.Fatalf("no sync point inside a packet: %v", p)
 		}
-		ch.srv.budget.size = 4 * int64(len(soundInit)+len(silence))
-		if !room {
-			ch.srv.budget.size -= 4
-		}
-		points := len(ch.index.points)
-		_, ok := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
-		if ok != room || p.forgotten == room || len(ch.index.points) != points && room {
-			t.Errorf("room %v: joined %v, forgotten %v, %d of %d points are left", room, ok, p.forgotten, len(ch.index.points), points)
-		}
-		if !room && (ch.srv.budget.leads.Load() != 0 || ch.index.newest(0) == p) {
-			t.Errorf("%d bytes of leads are counted, and %v is the newest point", ch.srv.budget.leads.Load(), ch.index.newest(0))
+		ch.srv.budget.size = 4 * (int64(len(soundInit)+len(silence)+len(void(c.size))) + c.spare)
+		_, joined := ch.enterAt(&session{srv: ch.srv}, p, ch.ring.JoinAt, func(uint64) {})
+		if joined != c.joins || p.refused == c.joins || p.forgotten || (ch.srv.budget.leads.Load() == 0) == joined {
+			t.Errorf("a packet of %d bytes, %d bytes to spare: joined %v, refused %v, forgotten %v", c.size, c.spare, joined, p.refused, p.forgotten)
 		}
 	}
+}
+
+// Who comes then waits, and joins at the next one.
+func TestWhoFindsNoRoomForALeadWaits(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(16 * mib)
+	pub := s.publish("cam", "key")
+	pub.Send(wstest.Binary, []byte(soundInit))
+	pub.Send(wstest.Binary, []byte(silence+silence+void(4*mib)))
+	pub.Sync()
+	r := wstest.Dial(t, s.addr, "/cam/key/receive?start=keyframe")
+	r.Sync()
+	pub.Send(wstest.Binary, []byte(silence))
+	r.WantPackets([]byte(soundInit), []byte(silence))
+}
+
+// void is an element of WebM without meaning, of so many bytes and some more.
+func void(n int) string {
+	return "\xEC\x10" + string(binary.BigEndian.AppendUint32(nil, uint32(n))[1:]) + strings.Repeat("\x00", n)
 }
 
 // A probe of a stream of large packets gets the beginning of one: it is a copy.

@@ -223,9 +223,9 @@ func byPoller(before, after uint32) bool {
 
 // answerPing has a ping answered: with the others of the same read (see heed), or when
 // there are maxPongs bytes of answers. Each by itself would be a system call for six bytes
-// of a client's. As long as nothing can be written, answers wait up to that; then the newest
-// one takes the place of all (RFC 6455, 5.5.3 asks for no more). payload is copied. Called
-// on the poller.
+// of a client's. As long as the socket is full, or somebody else writes, answers wait up to
+// that; then the newest one takes the place of all (RFC 6455, 5.5.3 asks for no more).
+// payload is copied. Called on the poller.
 func (s *session) answerPing(payload []byte) {
 	waiting := s.pongs.Swap(nil) // only flushLocked takes beside us
 	var b []byte

@@ -251,8 +251,8 @@ type joinAt func(seq uint64, lead *ring.Lead, pin func(seq uint64)) (ring.Cursor
 
 // enterAt returns a cursor that gives the init segment, then the rest of the packet in
 // which the point lies, if that is not its beginning, each as a packet, and then what
-// follows; false as well if the point was forgotten since it was chosen, or is now, because
-// memory has no room for a copy of that rest. The caller holds the index's mu.
+// follows; false as well if the point was forgotten since it was chosen, or if memory has no
+// room for a copy of that rest. The caller holds the channel's lock and the index's mu.
 func (ch *Channel) enterAt(s *session, p *syncPoint, at joinAt, pin func(seq uint64)) (ring.Cursor, bool) {
 	if p.forgotten {
 		return ring.Cursor{}, false
@@ -274,8 +274,7 @@ func (ch *Channel) enterAt(s *session, p *syncPoint, at joinAt, pin func(seq uin
 		if p.at.Offset > 0 {
 			payloads = append(payloads, frame.Payload(c.TakeRest(math.MaxInt))[p.at.Offset:])
 		}
-		if !ch.srv.budget.mayLead(payloads) {
-			ch.index.forgetOne(&ch.srv.budget, p)
+		if p.refused = !ch.srv.budget.mayLead(payloads); p.refused {
 			return ring.Cursor{}, false
 		}
 		ch.index.setLead(&ch.srv.budget, p, newLead(arrived, next, payloads))

@@ -128,6 +128,22 @@ func (c *Conn) Sync() {
 	}
 }
 
+// SyncE pings, and reads past everything until that is answered, or the close frame has
+// come, whose code it returns; any goroutine. 0: the session goes on.
+func (c *Conn) SyncE() (closed int, err error) {
+	_ = c.SendE(Ping, []byte("sync")) // it may have been closed
+	for {
+		switch m, err := c.NextFrame(c.timeout); {
+		case err != nil:
+			return 0, err
+		case m.Op == Close:
+			return m.Code(), nil
+		case m.is(Pong, []byte("sync")):
+			return 0, nil
+		}
+	}
+}
+
 // CloseHandshake sends a close frame and reads to the server's, which must carry
 // the same code, and to the end of the connection. Messages on the way are skipped.
 func (c *Conn) CloseHandshake(code int) {
