@@ -17,10 +17,6 @@ const (
 	// bytes: less would free nothing to speak of.
 	worthy = mib
 
-	// worthyTogether is how many bytes a publisher must hold to be ended for them, in its
-	// message and its ring together: fewer than the kernel's buffers of its connection.
-	worthyTogether = 16 << 10
-
 	// smallLead is the largest lead, in bytes, that is made whatever memory there is: more
 	// than the init segment and a picture that begins inside a packet take in most streams.
 	smallLead = mib
@@ -37,12 +33,13 @@ const (
 // The policy, when more than nine tenths of size are used: streams that have ended and
 // are still being read keep their newest packets only; then caches are cut, the largest
 // ones first, to one common size, of each its oldest packets first. Receivers that lose
-// their next packet by that are slow receivers. If that is not enough, the publishers
-// with the largest messages under way are ended, and new ones are refused until there is
-// room. Once all of size is used, streams that have ended go altogether, and those
-// publishers are ended, too, that have most in their message and in the newest packets,
-// which a ring cannot give up. Nobody is delayed: should all of size be used before the
-// keeper has come round, a ring gives up its own oldest packets for its new ones.
+// their next packet by that are slow receivers. If all of size is used even so, streams
+// that have ended go altogether. If that is not enough, the publishers with the largest
+// messages under way are ended, and new ones are refused until there is room. If messages
+// and newest packets, which a ring cannot give up, take more than nine tenths by
+// themselves, the publishers are ended that have most of them. Nobody is delayed: should
+// all of size be used before the keeper has come round, a ring gives up its own oldest
+// packets for its new ones.
 type budget struct {
 	// Static after construction.
 	srv  *Server
@@ -93,8 +90,8 @@ func (b *budget) lead(n int64) {
 	b.add(n)
 }
 
-// mayLead reports whether there is room for a lead with these payloads. Nothing that the
-// keeper gives up frees leads: large ones, copies of large packets, have a quarter of size
+// mayLead reports whether there is room for a lead with these payloads. The keeper cannot
+// free a lead that somebody is reading: large ones, copies of large packets, have a quarter of size
 // together, and none is made when size is nearly used up. Small ones there may always be,
 // so that large ones keep nobody out. Any goroutine.
 func (b *budget) mayLead(payloads [][]byte) bool {
@@ -211,10 +208,10 @@ func (b *budget) free() {
 		}
 		if b.needed() > b.full() {
 			b.closed.Store(true)
-			b.endPublishers(live, worthy, func(ch *Channel) int64 { return ch.publisher.in.size.Load() })
+			endPublishers(live, b.needed()-b.full(), worthy, (*Channel).unfinished)
 		}
 		if b.needed() >= b.size {
-			b.endPublishers(live, worthyTogether, func(ch *Channel) int64 { return ch.publisher.in.size.Load() + ch.ring.Size() })
+			endPublishers(live, held(live)-b.full(), 1, (*Channel).held) // what others hold is no reason
 		}
 	}
 	if !b.short {
@@ -297,10 +294,9 @@ func fairCap(sizes []int64, room int64) int64 {
 // most.
 func (b *budget) needed() int64 { return b.used.Load() - b.pinned.Load() }
 
-// endPublishers ends publishers, those with the most bytes first and none with fewer than
-// least, as many as it takes.
-func (b *budget) endPublishers(live []*Channel, least int64, bytes func(*Channel) int64) {
-	over := b.needed() - b.full()
+// endPublishers ends publishers until over bytes are freed, those with the most first and
+// none with fewer than least.
+func endPublishers(live []*Channel, over, least int64, bytes func(*Channel) int64) {
 	size := make(map[*Channel]int64, len(live))
 	for _, ch := range live {
 		size[ch] = bytes(ch)
@@ -313,6 +309,19 @@ func (b *budget) endPublishers(live []*Channel, least int64, bytes func(*Channel
 		ch.publisher.end(memoryShort)
 		over -= size[ch]
 	}
+}
+
+// unfinished returns how many bytes the publisher's message under way takes, held those and
+// its ring's. Any goroutine; there is a ring.
+func (ch *Channel) unfinished() int64 { return ch.publisher.in.size.Load() }
+func (ch *Channel) held() int64       { return ch.unfinished() + ch.ring.Size() }
+
+// held returns how many bytes publishers hold together.
+func held(live []*Channel) (sum int64) {
+	for _, ch := range live {
+		sum += ch.held()
+	}
+	return sum
 }
 
 // forsake gives up all packets of a channel whose publisher has ended.

@@ -339,25 +339,66 @@ func TestStalledReceiversOfWhoWasEndedKeepNothing(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(16 * mib)
 	honest := s.publish("honest", "key")
 	s.fill(honest, 2, 100<<10)
-	pubs := make([]*wstest.Conn, 12)
-	for i := range pubs {
+	const n = 50
+	var pubs, stalled [n]*wstest.Conn
+	var sessions [n]*session
+	for i := range n {
 		pubs[i] = s.publish(fmt.Sprint("cam", i), "key")
-		s.receive(fmt.Sprint("cam", i), "key", wstest.ReceiveBuffer(4<<10)).StopReading()
+		stalled[i] = s.receive(fmt.Sprint("cam", i), "key", wstest.ReceiveBuffer(4<<10))
+		sessions[i] = s.session(stalled[i])
 	}
-	for range 2 {
-		for i, c := range pubs {
-			// it may have been ended
-			_ = c.SendE(wstest.Binary, numbered(i, 2*mib))
-		}
+	for _, c := range pubs {
+		_ = c.SendE(wstest.Binary, numbered(0, 400<<10)) // it may have been ended
 	}
 	eventually(t, "no more than the budget is used", func() bool {
-		return s.budget.used.Load()-s.budget.pinned.Load() <= s.budget.size && len(s.registry.live()) < 1+len(pubs)
+		return s.budget.needed() <= s.budget.size && len(s.registry.live()) < 1+n
 	})
 	for i := range 20 { // many looks of the keeper later
 		honest.Send(wstest.Binary, numbered(i, 1000))
 		honest.Sync()
 		s.budget.asked <- func() {}
 	}
+	var slow []int
+	eventually(t, "who keeps what is needed is a slow receiver", func() bool {
+		slow = slow[:0]
+		for i, rs := range sessions {
+			if rs.reason() == slowReceiver {
+				slow = append(slow, i)
+			}
+		}
+		return len(slow) > 0
+	})
+	for _, i := range slow {
+		if code, err := pubs[i].SyncE(); err != nil || code != 1013 {
+			t.Errorf("publisher %d: wanted CLOSE 1013, got CLOSE %d, %v", i, code, err)
+		}
+		if err := toldTooSlow(stalled[i], sessions[i]); err != nil {
+			t.Errorf("channel %d: %v", i, err)
+		}
+		rs := sessions[i]
+		if took := time.Duration(rs.endedAt - rs.ch.over.Load()); took >= endedStall {
+			t.Errorf("channel %d: its receiver had %v after the end, as one that is in nobody's way", i, took)
+		}
+	}
+}
+
+// What others than publishers hold ends none of them.
+func TestNoPublisherIsEndedForWhatOthersHold(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 8 }).withBudget(16 * mib)
+	var pubs []*wstest.Conn
+	for i := range 4 {
+		c := s.publish(fmt.Sprint("cam", i), "key")
+		s.fill(c, 8, 256<<10)
+		pubs = append(pubs, c)
+	}
+	s.budget.add(16 * mib) // stands for unsent bytes
+	for range 3 {
+		s.budget.asked <- func() {} // the keeper has looked
+	}
+	for _, c := range pubs {
+		c.Sync()
+	}
+	s.budget.add(-16 * mib)
 }
 
 // New publishers are refused, before anybody is asked about them, while there is

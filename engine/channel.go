@@ -73,6 +73,9 @@ func (ch *Channel) join(s *session) reason {
 			ch.keepWaiting(waiter{s, to.since})
 			break
 		}
+		if to.point != nil {
+			to.point.refused = false // that of an earlier one
+		}
 		if ch.admit(s, to) {
 			break
 		}

@@ -132,8 +132,8 @@ func (c *Conn) Sync() {
 // come, whose code it returns; any goroutine. 0: the session goes on.
 func (c *Conn) SyncE() (closed int, err error) {
 	_ = c.SendE(Ping, []byte("sync")) // it may have been closed
-	for {
-		switch m, err := c.NextFrame(c.timeout); {
+	for end := time.Now().Add(c.timeout); ; {
+		switch m, err := c.frameBefore(end); {
 		case err != nil:
 			return 0, err
 		case m.Op == Close:
