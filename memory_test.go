@@ -82,13 +82,13 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	}
 }
 
-// 200 publishers that were let in, and whose packets of 900 KiB take more than there is even
+// 200 publishers that were let in, and whose packets of 450 KiB take more than there is even
 // if nothing but the newest one of each is kept: some are ended, with the reason, and the
 // process keeps within its memory.
 func TestMemoryLimitWith200LargePackets(t *testing.T) {
 	t.Parallel()
 	heavy(t)
-	const limit, publishers, size = 128, 200, 900 << 10
+	const limit, publishers, size = 64, 200, 450 << 10
 	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
 	var pubs []*wstest.Conn
 	var life lifeSigns
@@ -98,19 +98,19 @@ func TestMemoryLimitWith200LargePackets(t *testing.T) {
 	}
 	small := s.publish("small", "key")
 	small.Send(wstest.Binary, []byte("small"))
-	living := func(rest []*wstest.Conn) { // some of them may have been ended
-		for _, c := range rest {
+	living := func() { // some of them may have been ended
+		for _, c := range append(pubs[:publishers:publishers], small) {
 			_ = c.SendE(wstest.Pong, nil)
 		}
 	}
+	whole := wstest.Frame{Op: wstest.Binary, Payload: numbered(0, size)}.AppendTo(nil)
+	begun := wstest.Frame{Op: wstest.Binary, Payload: numbered(0, size), More: true}.AppendTo(nil)
 	most := int64(0)
 	for i, c := range pubs {
-		// Half of the messages never end.
-		f := wstest.Frame{Op: wstest.Binary, More: i%2 == 0, Payload: numbered(i, size)}
-		_ = c.SendRawE(f.AppendTo(nil)) // it may have been ended
+		_ = c.SendRawE([][]byte{whole, begun}[i%2]) // it may have been ended
 		most = max(most, s.memory())
 		if i%20 == 0 {
-			living(append(pubs[i:len(pubs):len(pubs)], small))
+			living()
 		}
 	}
 	ended := 0
@@ -122,7 +122,7 @@ func TestMemoryLimitWith200LargePackets(t *testing.T) {
 			t.Errorf("publisher %d: wanted a pong or CLOSE 1013, got CLOSE %d, %v", i, code, err)
 		}
 		if i%20 == 0 {
-			living(append(pubs[i:len(pubs):len(pubs)], small))
+			living()
 		}
 	}
 	most = max(most, s.memory())
