@@ -24,9 +24,9 @@ const (
 // before, show life meanwhile.
 func (s *server) fill(others ...*wstest.Conn) (in []*wstest.Conn, last net.Conn) {
 	s.t.Helper()
-	var life lifeSigns
+	var life wstest.LifeSigns
 	for {
-		life.from(slices.Concat(others, in)...)
+		life.From(slices.Concat(others, in)...)
 		c, resp, err := wstest.Open(s.addr, "/full/key/receive")
 		switch {
 		case err != nil:
@@ -225,10 +225,10 @@ func TestHandshakesThatRaceForTheLastDescriptors(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
-	var life lifeSigns
+	var life wstest.LifeSigns
 	sent := 0
 	for running := true; running; sent++ {
-		life.from(in[4:]...)
+		life.From(in[4:]...)
 		pub.Send(wstest.Binary, numbered(sent, 1000))
 		r.WantPacket(numbered(sent, 1000))
 		select {

@@ -50,10 +50,10 @@ func TestMistake10ChurnKillsNobody(t *testing.T) {
 		stay = append(stay, s.receive("cam", "key"))
 	}
 	var idle []*wstest.Conn
-	var life lifeSigns // of all that nobody reads yet
+	var life wstest.LifeSigns // of all that nobody reads yet
 	for i := range 30 {
 		idle = append(idle, s.receive(fmt.Sprint("idle", i), "key"))
-		life.from(slices.Concat(stay, idle, []*wstest.Conn{pub})...)
+		life.From(slices.Concat(stay, idle, []*wstest.Conn{pub})...)
 	}
 	for _, r := range stay {
 		wg.Go(func() {
@@ -100,16 +100,16 @@ func TestMistake10ChurnKillsNobody(t *testing.T) {
 	sent := 0
 	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); sent++ {
 		pub.Send(wstest.Binary, numbered(sent, 100+sent*97%4000))
-		life.from(idle...)
+		life.From(idle...)
 		time.Sleep(2 * time.Millisecond)
 	}
 	close(stop)
 	workers.Wait()
-	life.from(idle...)
+	life.From(idle...)
 	pub.CloseHandshake(1000)
 	wg.Wait()
 	for _, c := range idle {
-		life.from(idle...)
+		life.From(idle...)
 		c.Sync() // nobody of the living was closed in place of a dead one
 	}
 	t.Logf("%d connections came and went during %d packets", churned.Load(), sent)
@@ -125,10 +125,10 @@ func TestMistake09OneChannelWithManyReceivers(t *testing.T) {
 	s := startServer(t, "LOG_REQUESTS=NO")
 	const receivers, n, size = 300, 150, 2000
 	var rs []*wstest.Conn
-	var life lifeSigns
+	var life wstest.LifeSigns
 	for range receivers {
 		rs = append(rs, s.receive("cam", "key"))
-		life.from(rs...)
+		life.From(rs...)
 	}
 	pub := s.publish("cam", "key")
 	cpu, start := s.processorTime(), time.Now()

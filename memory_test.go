@@ -18,16 +18,16 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	const limit, publishers, n, size = 128, 200, 36, 64 << 10
 	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
 	var pubs []*wstest.Conn
-	var life lifeSigns // of publishers that send nothing
+	var life wstest.LifeSigns // of publishers that send nothing
 	for i := range publishers {
 		pubs = append(pubs, s.publish(fmt.Sprint("cam", i), "key"))
-		life.from(pubs...)
+		life.From(pubs...)
 	}
 	var wg sync.WaitGroup
 	var complete atomic.Int32
 	for i := range 10 {
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
-		life.from(pubs...)
+		life.From(pubs...)
 		wg.Go(func() {
 			first, last, code, err := follow(r, nil)
 			switch {
@@ -50,7 +50,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 		}
 	}
 	for _, c := range pubs {
-		life.from(pubs...)
+		life.From(pubs...)
 		c.Sync() // everything is in the ring, and the publisher was not ended
 	}
 	s.wantLog("caches are cut")
@@ -61,7 +61,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 		t.Errorf("wanted at most %d MiB and the binary's pages", limit)
 	}
 	for i := range 10 {
-		life.from(pubs...)
+		life.From(pubs...)
 		r := s.receive(fmt.Sprint("cam", i*20), "key")
 		first, err := wstest.Number(r.Next().Payload)
 		if err != nil || first == 0 {
@@ -73,7 +73,7 @@ func TestMemoryLimitWith200Publishers(t *testing.T) {
 	}
 	s.dialSoon("/another/key/publish").Sync() // caches that were cut late shut newcomers out for a moment
 	for i, c := range pubs {
-		life.from(pubs[i:]...)
+		life.From(pubs[i:]...)
 		c.CloseHandshake(1000)
 	}
 	wg.Wait()
@@ -91,10 +91,10 @@ func TestMemoryLimitWith200LargePackets(t *testing.T) {
 	const limit, publishers, size = 64, 200, 450 << 10
 	s := startServer(t, "LOG_REQUESTS=NO", fmt.Sprint("MEMORY_LIMIT_MB=", limit), "MAX_MESSAGE_MB=1")
 	var pubs []*wstest.Conn
-	var life lifeSigns
+	var life wstest.LifeSigns
 	for i := range publishers {
 		pubs = append(pubs, s.publish(fmt.Sprint("cam", i), "key"))
-		life.from(pubs...)
+		life.From(pubs...)
 	}
 	small := s.publish("small", "key")
 	small.Send(wstest.Binary, []byte("small"))

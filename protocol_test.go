@@ -122,9 +122,9 @@ func TestPublisherFramesInEveryShape(t *testing.T) {
 			name := fmt.Sprintf("%s, in writes of %d", c.name, chop)
 			pub := s.publish("shapes", "key")
 			r := s.receive("shapes", "key")
-			var life lifeSigns // of the receiver: thousands of writes may take longer than a minute
+			var life wstest.LifeSigns // of the receiver: thousands of writes may take longer than a minute
 			for part := range slices.Chunk(b, 200*chop) {
-				life.from(r)
+				life.From(r)
 				pub.SendChopped(part, chop)
 			}
 			for i, want := range c.want {

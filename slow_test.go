@@ -22,9 +22,9 @@ func TestMistake03StalledReceiverFreezesNobody(t *testing.T) {
 	s := startServer(t, "LOG_REQUESTS=NO", "GOP_CACHE_SIZE_MB=4", "RECEIVER_LAG_MB=4", "MAX_MESSAGE_MB=1")
 	const all, stalled, n, size = 150, 50, 60, 32 << 10
 	var taking, stalling []*wstest.Conn
-	var life lifeSigns // of those that are not read
+	var life wstest.LifeSigns // of those that are not read
 	for i := range all {
-		life.from(slices.Concat(taking, stalling)...)
+		life.From(slices.Concat(taking, stalling)...)
 		if i%3 != 0 {
 			taking = append(taking, s.receive("cam", "key"))
 			continue
@@ -56,7 +56,7 @@ func TestMistake03StalledReceiverFreezesNobody(t *testing.T) {
 	}
 	var worst time.Duration
 	for i := range n {
-		life.from(stalling...)
+		life.From(stalling...)
 		start := time.Now()
 		pub.Send(wstest.Binary, numbered(i, size))
 		select {

@@ -91,9 +91,9 @@ func (b *budget) lead(n int64) {
 }
 
 // mayLead reports whether there is room for a lead with these payloads. The keeper cannot
-// free a lead that somebody is reading: large ones, copies of large packets, have a quarter of size
-// together, and none is made when size is nearly used up. Small ones there may always be,
-// so that large ones keep nobody out. Any goroutine.
+// free a lead that somebody is reading: large ones, copies of large packets, have a quarter
+// of size together, and none is made when size is nearly used up. Small ones there may
+// always be, so that large ones keep nobody out. Any goroutine.
 func (b *budget) mayLead(payloads [][]byte) bool {
 	n := int64(0)
 	for _, p := range payloads {

@@ -14,13 +14,13 @@ func (s *testServer) wantNoGoroutineEach(n int, connect func() *wstest.Conn, oth
 	s.t.Helper()
 	before := goroutines("")
 	all := slices.Clone(others)
-	var life lifeSigns
+	var life wstest.LifeSigns
 	for range n {
 		all = append(all, connect())
-		life.from(all...)
+		life.From(all...)
 	}
 	eventually(s.t, "the handshakes' goroutines have ended", func() bool {
-		life.from(all...)
+		life.From(all...)
 		return goroutines("") <= before+4
 	})
 	return all[len(others):]
@@ -41,11 +41,11 @@ func TestNoGoroutinePerReceiver(t *testing.T) {
 	for i := range 3 {
 		pub.Send(wstest.Binary, numbered(i, 1000))
 	}
-	var life lifeSigns
+	var life wstest.LifeSigns
 	receivers := slices.Concat(waiting, live)
 	everybody := append(receivers, pub)
 	for _, c := range receivers {
-		life.from(everybody...)
+		life.From(everybody...)
 		for i := range 3 {
 			c.WantPacket(numbered(i, 1000))
 		}

@@ -167,23 +167,6 @@ func (s *testServer) dialTLS(path string, opts ...wstest.Option) *wstest.Conn {
 	return wstest.Dial(s.t, s.tlsAddr, path, append(opts, wstest.TLS(s.trust))...)
 }
 
-// lifeSigns has clients that nobody reads for a while show that they live, as those that
-// are dialled before all the others do on a busy machine: the server gives up who shows no
-// life for a minute. A pong is such a sign, is not answered, and takes nothing of what the
-// server has sent: who stalls goes on stalling.
-type lifeSigns struct{ last time.Time }
-
-// from sends a pong from each of them, if none were sent in the last 10 s.
-func (l *lifeSigns) from(clients ...*wstest.Conn) {
-	if time.Since(l.last) < 10*time.Second {
-		return
-	}
-	for _, c := range clients {
-		c.Send(wstest.Pong, nil)
-	}
-	l.last = time.Now()
-}
-
 // session returns the server's side of a client's connection.
 func (s *testServer) session(c interface{ LocalAddr() net.Addr }) *session {
 	s.t.Helper()

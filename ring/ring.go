@@ -36,7 +36,8 @@ type Config struct {
 
 	// Account is told of each change of the bytes that the ring holds, Pin of those
 	// that detached cursors still need, in slabs of segments that have left the ring (a
-	// slab that another segment shares may count in both). They must not block. nil: nobody counts.
+	// slab that another segment shares may count in both). They must not block. nil:
+	// nobody counts.
 	Account, Pin func(delta int64)
 
 	// Poison overwrites a slab as soon as it may be used again, so that whoever
