@@ -51,7 +51,7 @@ type budget struct {
 	// Atomic.
 	used   atomic.Int64 // bytes, pinned ones too
 	leads  atomic.Int64 // bytes of leads, in used as well
-	pinned atomic.Int64 // bytes of packets that slow receivers have begun: theirs for 5 s at most
+	pinned atomic.Int64 // bytes of packets that slow receivers have begun: theirs for 5 s at most, see pinsTooMuch
 	most   atomic.Int64 // bytes that one ring may hold
 	closed atomic.Bool  // new publishers are refused
 
@@ -101,6 +101,11 @@ func (b *budget) mayLead(payloads [][]byte) bool {
 	}
 	return n <= smallLead || b.leads.Load()+n <= b.size/4 && b.used.Load()+n <= b.full()
 }
+
+// pinsTooMuch reports whether packets that slow receivers have begun take more than a
+// quarter of size together: nobody can be made to give them back, and what can would be
+// given up for them. Any goroutine.
+func (b *budget) pinsTooMuch() bool { return b.pinned.Load() > b.size/4 }
 
 // The keeper frees memory when more than full is used, down to target; below roomy
 // caches may grow again. In bytes.

@@ -138,21 +138,7 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
 	slow := s.publish("slow", "key")
 	s.fill(slow, 16, mib)
-	var all []*wstest.Conn
-	for i := range 12 {
-		r := s.receive("slow", "key", wstest.ReceiveBuffer(4<<10))
-		for range i {
-			r.Next()
-		}
-		r.StopReading()
-		all = append(all, r)
-		rs := s.session(r)
-		eventually(t, "it is in the middle of a packet, and its socket is full", func() bool {
-			rs.mu.Lock()
-			defer rs.mu.Unlock()
-			return rs.mid && !rs.free()
-		})
-	}
+	all := s.stallInPackets("slow", 12, 4)
 	other := s.publishSoon("other", "key")
 	for i := range 32 * mib / (64 << 10) {
 		other.Send(wstest.Binary, numbered(i, 64<<10))
@@ -163,7 +149,7 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 			for _, ch := range s.registry.live() {
 				ch.wakeNow() // they are looked at
 			}
-			if used, pinned := s.budget.used.Load(), s.budget.pinned.Load(); pinned > 17*mib || used < 0 {
+			if used, pinned := s.budget.used.Load(), s.budget.pinned.Load(); pinned > 5*mib || used < 0 {
 				t.Fatalf("%d MiB are counted, %d for packets that were begun", used/mib, pinned/mib)
 			}
 		}
@@ -177,6 +163,87 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 		r.Close()
 	}
 	eventually(t, "nothing is pinned", func() bool { return s.budget.pinned.Load() == 0 })
+}
+
+// The rests of such packets take a quarter of the memory: who needs more is cut off at once,
+// in the middle of its packet, and nobody else has to give anything for it.
+func TestBegunPacketsTakeAQuarter(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
+	other := s.publish("other", "key")
+	s.fill(other, 4*mib/(64<<10)-1, 64<<10)
+	slow := s.publish("slow", "key")
+	s.fill(slow, 13, mib)
+	all := s.stallInPackets("slow", 12, 12)
+	var sessions []*session
+	for _, r := range all {
+		sessions = append(sessions, s.session(r))
+	}
+	for i := range 24 {
+		slow.Send(wstest.Binary, numbered(13+i, mib))
+		slow.Sync()
+		// One may just be looked at.
+		if pinned := s.budget.pinned.Load(); pinned > 8*mib {
+			t.Fatalf("%d MiB are kept for packets that were begun", pinned/mib)
+		}
+	}
+	cut := 0
+	for i, r := range all {
+		eventually(t, "it is a slow receiver", func() bool { return sessions[i].reason() == slowReceiver })
+		next := i
+		for {
+			m, err := r.NextE()
+			if err != nil {
+				cut++
+				break
+			}
+			if m.Op == wstest.Close {
+				if m.Code() != 4008 {
+					t.Errorf("receiver %d was closed with %d", i, m.Code())
+				}
+				break
+			}
+			if m.Op == wstest.Binary && number(m.Payload) != next {
+				t.Errorf("receiver %d got packet %d, wanted %d", i, number(m.Payload), next)
+			}
+			if m.Op == wstest.Binary {
+				next++
+			}
+		}
+		if next > i+1 {
+			t.Errorf("receiver %d got packets to %d, and was in the middle of %d", i, next-1, i)
+		}
+	}
+	if cut < len(all)-6 {
+		t.Errorf("%d of %d were cut off, and 6 MiB are room for 6", cut, len(all))
+	}
+	s.receive("other", "key").WantPacket(numbered(0, 64<<10))
+	if s.budget.closed.Load() {
+		t.Error("new publishers are refused")
+	}
+	other.Sync()
+	slow.Sync()
+	eventually(t, "nothing is pinned", func() bool { return s.budget.pinned.Load() == 0 })
+}
+
+// stallInPackets returns n receivers of a channel, each of which has stopped in the middle
+// of a packet that is larger than what the sockets hold, the i-th of them in packet i%packets.
+func (s *testServer) stallInPackets(channel string, n, packets int) (all []*wstest.Conn) {
+	s.t.Helper()
+	for i := range n {
+		r := s.receive(channel, "key", wstest.ReceiveBuffer(4<<10))
+		for range i % packets {
+			r.Next()
+		}
+		r.StopReading()
+		all = append(all, r)
+		rs := s.session(r)
+		eventually(s.t, "it is in the middle of a packet, and its socket is full", func() bool {
+			rs.mu.Lock()
+			defer rs.mu.Unlock()
+			return rs.mid && !rs.free()
+		})
+	}
+	return all
 }
 
 // Publishers that were refused because caches were cut too late are let in when that is

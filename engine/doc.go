@@ -168,7 +168,8 @@
 // messages that are being put together and what nbio keeps, of all channels together, against four fifths of MEMORY_LIMIT_MB; its comment
 // says who has to give when it is short. Rings tell of each slab, and a slab that a slow
 // receiver still needs for the packet it has begun counts until it leaves: twice, if it is
-// one that segments share, of which another is still in the ring.
+// one that segments share, of which another is still in the ring. Such slabs take a quarter
+// at most; a receiver that needs one beyond that is cut off.
 //
 // # Ends
 //
