@@ -21,7 +21,8 @@ import (
 // no packet that was sent behind the 101 precedes it.
 //
 // The publisher is let off for some packets by each who comes. What a thousand would
-// get of a publisher that runs freely meanwhile are gigabytes.
+// get of a publisher that runs freely meanwhile are gigabytes; see the test below for one
+// that does, and receivers that may be left behind.
 func TestAThousandJoinAtFullRate(t *testing.T) {
 	t.Parallel()
 	heavy(t)
@@ -80,6 +81,83 @@ func TestAThousandJoinAtFullRate(t *testing.T) {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Receivers join while a publisher sends as fast as it is read and waits for nobody, and
+// when half of them are there it ends: each gets one run from its join point, to the last
+// packet and 1000, or to where the ring has left it behind and 4008. Who comes behind the
+// end gets the next stream, whole.
+func TestReceiversJoinAPublisherThatWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	heavy(t)
+	receivers := 1000
+	if raceEnabled {
+		receivers = 100
+	}
+	const dialling, burst, size, next, nextPackets = 8, 16, 1000, 1 << 30, 20
+	s := startServer(t, "LOG_REQUESTS=NO", "GOP_CACHE_SIZE_MB=1", "RECEIVER_LAG_MB=4", "MAX_MESSAGE_MB=1")
+	pub := s.publish("cam", "key")
+
+	var sent, in atomic.Int64 // packets that were begun to be sent, receivers
+	var complete, left, behind atomic.Int64
+	dials := make(chan struct{}, dialling)
+	join := func() error {
+		c, resp, err := wstest.Open(s.addr, "/cam/key/receive")
+		latest := int(sent.Load())
+		in.Add(1)
+		<-dials
+		if c == nil {
+			return fmt.Errorf("cannot join: %v, %v", resp, err)
+		}
+		defer c.Close()
+		first, last, code, err := follow(c, nil)
+		switch {
+		case err != nil:
+			return err
+		case code == 4008 && first <= latest:
+			left.Add(1)
+		case code == 1000 && first == next && last == next+nextPackets-1:
+			behind.Add(1)
+		case code == 1000 && first >= 0 && first <= latest && last == int(sent.Load())-1:
+			complete.Add(1)
+		default:
+			return fmt.Errorf("packets %d to %d, then %d; %d were begun when it joined, %d in all", first, last, code, latest, sent.Load())
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range receivers {
+			dials <- struct{}{}
+			wg.Go(func() {
+				if err := join(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+	var b []byte
+	for in.Load() < int64(receivers/2) {
+		b = b[:0]
+		for i := range burst {
+			b = frame{Op: wstest.Binary, Payload: numbered(int(sent.Load())+i, size)}.AppendTo(b)
+		}
+		sent.Add(burst)
+		pub.SendRaw(b)
+	}
+	pub.CloseHandshake(1000)
+	eventually(t, "all are in", func() bool { return int(in.Load()) >= receivers })
+	pub = s.dialSoon("/cam/key/publish")
+	for i := range nextPackets {
+		pub.Send(wstest.Binary, numbered(next+i, size))
+	}
+	pub.CloseHandshake(1000)
+	wg.Wait()
+	t.Logf("%d packets; %d receivers had all behind their join point, %d were too slow, %d came behind the end",
+		sent.Load(), complete.Load(), left.Load(), behind.Load())
+	if complete.Load()+left.Load() == 0 {
+		t.Error("nobody came while packets were published")
 	}
 }
 
