@@ -102,9 +102,9 @@ func (b *budget) mayLead(payloads [][]byte) bool {
 	return n <= smallLead || b.leads.Load()+n <= b.size/4 && b.used.Load()+n <= b.full()
 }
 
-// pinsTooMuch reports whether packets that slow receivers have begun take more than a
-// quarter of size together: nobody can be made to give them back, and what can would be
-// given up for them. Any goroutine.
+// pinsTooMuch reports whether the slabs of packets that slow receivers have begun take more
+// than a quarter of size together: nobody can be made to give them back, and what can would
+// be given up for them. Any goroutine.
 func (b *budget) pinsTooMuch() bool { return b.pinned.Load() > b.size/4 }
 
 // The keeper frees memory when more than full is used, down to target; below roomy

@@ -135,10 +135,13 @@ func TestCachesAreCutBelowALargePacket(t *testing.T) {
 // that for a while: it counts once, however many they are and however often they are
 // looked at, and nobody is ended for it.
 func TestBegunPacketsCountOnce(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 }).withBudget(24 * mib)
 	slow := s.publish("slow", "key")
-	s.fill(slow, 16, mib)
-	all := s.stallInPackets("slow", 12, 4)
+	all := s.stallInPackets(slow, "slow", 4, 3)
+	for i := range 12 {
+		slow.Send(wstest.Binary, numbered(4+i, mib))
+	}
+	slow.Sync()
 	other := s.publishSoon("other", "key")
 	for i := range 32 * mib / (64 << 10) {
 		other.Send(wstest.Binary, numbered(i, 64<<10))
@@ -168,18 +171,19 @@ func TestBegunPacketsCountOnce(t *testing.T) {
 // The rests of such packets take a quarter of the memory: who needs more is cut off at once,
 // in the middle of its packet, and nobody else has to give anything for it.
 func TestBegunPacketsTakeAQuarter(t *testing.T) {
-	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 64 }).withBudget(24 * mib)
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 }).withBudget(24 * mib)
 	other := s.publish("other", "key")
+	kept := s.receive("other", "key", wstest.ReceiveBuffer(4<<10)) // what it has not taken is kept for it
+	kept.StopReading()
 	s.fill(other, 4*mib/(64<<10)-1, 64<<10)
 	slow := s.publish("slow", "key")
-	s.fill(slow, 13, mib)
-	all := s.stallInPackets("slow", 12, 12)
+	all := s.stallInPackets(slow, "slow", 12, 1)
 	var sessions []*session
 	for _, r := range all {
 		sessions = append(sessions, s.session(r))
 	}
 	for i := range 24 {
-		slow.Send(wstest.Binary, numbered(13+i, mib))
+		slow.Send(wstest.Binary, numbered(12+i, mib))
 		slow.Sync()
 		// One may just be looked at.
 		if pinned := s.budget.pinned.Load(); pinned > 8*mib {
@@ -190,6 +194,7 @@ func TestBegunPacketsTakeAQuarter(t *testing.T) {
 	for i, r := range all {
 		eventually(t, "it is a slow receiver", func() bool { return sessions[i].reason() == slowReceiver })
 		next := i
+		r.ResumeReading()
 		for {
 			m, err := r.NextE()
 			if err != nil {
@@ -216,7 +221,10 @@ func TestBegunPacketsTakeAQuarter(t *testing.T) {
 	if cut < len(all)-6 {
 		t.Errorf("%d of %d were cut off, and 6 MiB are room for 6", cut, len(all))
 	}
-	s.receive("other", "key").WantPacket(numbered(0, 64<<10))
+	kept.ResumeReading()
+	for i := range 4*mib/(64<<10) - 1 {
+		kept.WantPacket(numbered(i, 64<<10))
+	}
 	if s.budget.closed.Load() {
 		t.Error("new publishers are refused")
 	}
@@ -225,23 +233,26 @@ func TestBegunPacketsTakeAQuarter(t *testing.T) {
 	eventually(t, "nothing is pinned", func() bool { return s.budget.pinned.Load() == 0 })
 }
 
-// stallInPackets returns n receivers of a channel, each of which has stopped in the middle
-// of a packet that is larger than what the sockets hold, the i-th of them in packet i%packets.
-func (s *testServer) stallInPackets(channel string, n, packets int) (all []*wstest.Conn) {
+// stallInPackets publishes numbered packets of 1 MiB, which is more than the sockets hold, to
+// a channel without a cache, and returns its receivers, each of which has stopped in the
+// middle of its first packet: so many in each.
+func (s *testServer) stallInPackets(pub *wstest.Conn, channel string, packets, each int) (all []*wstest.Conn) {
 	s.t.Helper()
-	for i := range n {
-		r := s.receive(channel, "key", wstest.ReceiveBuffer(4<<10))
-		for range i % packets {
-			r.Next()
+	for p := range packets {
+		for range each {
+			r := s.receive(channel, "key", wstest.ReceiveBuffer(4<<10))
+			r.StopReading()
+			all = append(all, r)
 		}
-		r.StopReading()
-		all = append(all, r)
-		rs := s.session(r)
-		eventually(s.t, "it is in the middle of a packet, and its socket is full", func() bool {
-			rs.mu.Lock()
-			defer rs.mu.Unlock()
-			return rs.mid && !rs.free()
-		})
+		pub.Send(wstest.Binary, numbered(p, mib))
+		for _, r := range all[p*each:] {
+			rs := s.session(r)
+			eventually(s.t, "it is in the middle of a packet, and its socket is full", func() bool {
+				rs.mu.Lock()
+				defer rs.mu.Unlock()
+				return rs.mid && !rs.free()
+			})
+		}
 	}
 	return all
 }

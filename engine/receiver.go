@@ -33,8 +33,8 @@ type member struct {
 //
 // The policy: a receiver that is behind is kept as long as the ring keeps its next
 // packet. When it does not, the receiver gets the rest of the packet it has begun
-// and the close frame with slowReceiver's code; nothing waits for it. Where such rests
-// take too much memory, it is cut off at once.
+// and the close frame with slowReceiver's code; nothing waits for it. Where what is
+// kept for such rests is too much, it is cut off at once.
 func (m *member) drain(over bool, now int64) (stays, again bool) {
 	s, locked := m.s, false
 	defer func() {
@@ -58,8 +58,7 @@ func (m *member) drain(over bool, now int64) (stays, again bool) {
 	if m.cur.Overrun() { // asked once: the writer may drop the segment between two looks
 		m.observe(s.ch.ring, s.ch.age(now)) // as long as it is known when its next packet came
 		s.end(slowReceiver)
-		m.cur.Detach(s.ch.ring)
-		if m.cur.MidPacket() && s.srv.budget.pinsTooMuch() {
+		if m.cur.Detach(s.ch.ring) && s.srv.budget.pinsTooMuch() {
 			s.cut()
 			return false, false
 		}

@@ -62,15 +62,16 @@ func (c *Cursor) Overrun() bool {
 // Detach lets go of the ring: only the rest of the current packet can be taken
 // then, and the cursor keeps alive only the slab that this is in, which Config.Pin
 // is told of; Close ends that. For a cursor that is overrun: a segment dropped under
-// a reader is never used again. Called again it does nothing.
-func (c *Cursor) Detach(r *Ring) {
+// a reader is never used again. It reports whether there is such a rest; called again it
+// does nothing.
+func (c *Cursor) Detach(r *Ring) (rest bool) {
 	if c.seg.detached != nil {
-		return // it is
+		return false // it is
 	}
 	s := &segment{seq: c.seg.seq + c.Jump(), base: c.seg.base}
 	s.dropped.Store(true)
 	s.count.Store(c.idx)
-	if c.MidPacket() {
+	if rest = c.MidPacket(); rest {
 		s.buf, s.size = c.seg.buf, c.seg.size
 		s.count.Store(c.idx + 1)
 		s.detached = c.seg.holders()
@@ -79,6 +80,7 @@ func (c *Cursor) Detach(r *Ring) {
 		}
 	}
 	c.seg = s
+	return rest
 }
 
 // Close says that nothing is read at the cursor any more, and leaves it at no place.
