@@ -32,7 +32,7 @@ type guest struct {
 	// Owned by net/http's goroutine until there was a request, then static.
 	heard bool      // there was a request
 	until time.Time // the deadline for reading; zero: none
-	came  time.Time // when the last bytes were read
+	came  time.Time // when the last bytes that were read had come
 	moved int       // how often the deadline was moved
 
 	saved int // owned by who reads: how many bytes were read after a deadline
@@ -59,20 +59,27 @@ const (
 )
 
 // Read reads what came in time, also if the server comes to it only when the time is over:
-// net has an error for it then, and leaves the bytes where they are.
+// net has an error for it then, and leaves the bytes where they are. What came in time and
+// waited for the server leaves the client as much time to go on.
 func (g *guest) Read(b []byte) (int, error) {
 	g.read.Add(1)
 	n, err := g.Conn.Read(b)
+	saved := false
 	if n == 0 && g.saved < mostSaved && errors.Is(err, os.ErrDeadlineExceeded) {
 		if n = readNow(g.Conn, b); n > 0 {
 			g.saved += n
-			err = nil
-			g.move()
+			err, saved = nil, true
 		}
 	}
 	g.read.Add(uint64(2*n) - 1)
 	if !g.heard {
 		g.came = time.Now()
+		if n > 0 {
+			g.came = g.came.Add(-waited(g.Conn))
+		}
+		if saved || time.Since(g.came) > lateAfter {
+			g.move()
+		}
 	}
 	return n, err
 }

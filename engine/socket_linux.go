@@ -74,6 +74,17 @@ func brings(c net.Conn, read uint64) (yes bool) {
 	return yes
 }
 
+// waited returns how long ago the last bytes came on a connection that is not handed over.
+// Any goroutine.
+func waited(c net.Conn) (ago time.Duration) {
+	withDescriptor(c, func(fd int) {
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			ago = time.Duration(info.Last_data_recv) * time.Millisecond
+		}
+	})
+	return ago
+}
+
 // inKernel returns how many bytes the kernel holds that the client has not
 // acknowledged, 0 when the connection is closed. Any goroutine.
 func inKernel(c *nbio.Conn) int64 { return queued(c, unix.SIOCOUTQ) }

@@ -33,6 +33,9 @@ func unread(*nbio.Conn) int64 { return 0 }
 // end, wait to be read. Any goroutine.
 func brings(c net.Conn, _ uint64) bool { return polled(c, unix.POLLIN) }
 
+// waited is not known here: what is read has just come.
+func waited(net.Conn) time.Duration { return 0 }
+
 // inKernel is not known here: what a client has not taken when the wait for its
 // close ends may be lost.
 func inKernel(*nbio.Conn) int64 { return 0 }
