@@ -32,7 +32,8 @@ type guest struct {
 	// Owned by net/http's goroutine until there was a request, then static.
 	heard bool      // there was a request
 	until time.Time // the deadline for reading; zero: none
-	came  time.Time // when the last bytes that were read had come
+	armed time.Time // when that was set: before, nobody was to read
+	came  time.Time // when the last bytes that were read had come, or armed if that was later
 	moved int       // how often the deadline was moved
 
 	saved int // owned by who reads: how many bytes were read after a deadline
@@ -75,9 +76,9 @@ func (g *guest) Read(b []byte) (int, error) {
 	if !g.heard {
 		g.came = time.Now()
 		if n > 0 {
-			g.came = g.came.Add(-waited(g.Conn))
+			g.came = g.came.Add(-min(waited(g.Conn), g.came.Sub(g.armed)))
 		}
-		if saved || time.Since(g.came) > lateAfter {
+		if saved || g.isLate() {
 			g.move()
 		}
 	}
@@ -94,10 +95,13 @@ func (g *guest) Write(b []byte) (int, error) {
 		g.steps++
 		defer g.by.gate.stepped(g)
 	}
-	if !g.heard && time.Since(g.came) > lateAfter {
+	if g.isLate() {
 		g.move()
 	}
 	n, err := g.Conn.Write(b)
+	if g.isLate() {
+		g.move() // it may have stood still just before
+	}
 	if n < len(b) && errors.Is(err, os.ErrDeadlineExceeded) {
 		if n += writeNow(g.Conn, b[n:]); n == len(b) {
 			err = nil
@@ -106,12 +110,16 @@ func (g *guest) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// isLate reports whether the server took long for its step in a handshake. Called by who
+// reads or writes.
+func (g *guest) isLate() bool { return !g.heard && time.Since(g.came) > lateAfter }
+
 // move gives a handshake that the server was late for some time to go on, if it has less.
 // After that, deadlines are net/http's alone.
 func (g *guest) move() {
 	until := time.Now().Add(guestGrace)
-	if g.heard || g.moved == mostMoved || g.until.IsZero() || g.until.After(until) {
-		return
+	if g.heard || g.moved == mostMoved || g.until.IsZero() || until.Sub(g.until) < lateAfter {
+		return // there would be nothing to gain
 	}
 	g.moved++
 	g.until = until
@@ -121,7 +129,7 @@ func (g *guest) move() {
 // SetReadDeadline is net/http's, which knows how long a handshake may take.
 func (g *guest) SetReadDeadline(t time.Time) error {
 	if !g.heard {
-		g.until = t
+		g.until, g.armed = t, time.Now()
 	}
 	return g.Conn.SetReadDeadline(t)
 }
