@@ -30,6 +30,7 @@ var wallClock = map[string]string{
 	"engine/gate.go stepped":                "monotonic: Sub",
 	"engine/guest.go move":                  "monotonic: a deadline",
 	"engine/guest.go Read":                  "monotonic: time.Since",
+	"engine/guest.go SetReadDeadline":       "monotonic: Sub",
 	"engine/guest.go SetWriteDeadline":      "monotonic: a deadline",
 	"engine/shutdown.go partReceivers":      "monotonic: time.Since",
 	"engine/answer.go appendHead":           "a stamp in an answer's header",
