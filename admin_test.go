@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ws-stream-server/auth/authtest"
 	"ws-stream-server/engine/wstest"
@@ -19,10 +21,15 @@ import (
 
 const adminToken = "T0ken-of-the-operator"
 
-// operator asks the operator's listener, with the token and without.
+// operator asks the operator's listener, with the token and without. That has 5 s for a
+// request's header: on a machine that has not that much for either side it asks again.
 func (s *server) operator(method, path string, header ...string) (status int, body string) {
 	s.t.Helper()
+	asked := time.Now()
 	status, body, err := s.tryOperator(method, path, header...)
+	if method == http.MethodGet && errors.Is(err, io.EOF) && time.Since(asked) >= 5*time.Second {
+		status, body, err = s.tryOperator(method, path, header...)
+	}
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
