@@ -18,7 +18,7 @@ import (
 
 // stall connects a receiver that takes nothing and publishes until its socket is
 // full.
-func (s *testServer) stall(pub *wstest.Conn, c interface{ LocalAddr() net.Addr }) *session {
+func (s *testServer) stall(pub *wstest.Conn, c interface{ TCP() *net.TCPConn }) *session {
 	s.t.Helper()
 	rs := s.session(c)
 	for i := 0; rs.free(); i++ {

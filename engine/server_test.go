@@ -167,15 +167,17 @@ func (s *testServer) dialTLS(path string, opts ...wstest.Option) *wstest.Conn {
 	return wstest.Dial(s.t, s.tlsAddr, path, append(opts, wstest.TLS(s.trust))...)
 }
 
-// session returns the server's side of a client's connection.
-func (s *testServer) session(c interface{ LocalAddr() net.Addr }) *session {
+// session returns the server's side of a client's connection. The client's address does
+// not tell which: a system gives one port to a connection to each of our two.
+func (s *testServer) session(c interface{ TCP() *net.TCPConn }) *session {
 	s.t.Helper()
-	addr := netip.MustParseAddrPort(c.LocalAddr().String())
+	client := netip.MustParseAddrPort(c.TCP().LocalAddr().String())
+	server := c.TCP().RemoteAddr().String()
 	var found *session
 	eventually(s.t, "the session is handed over", func() bool {
 		for shard := range rosterShards {
 			for _, o := range s.roster.snapshot(shard, nil) {
-				if o.addr == addr && o.handed.Load() {
+				if o.addr == client && o.handed.Load() && o.conn.LocalAddr().String() == server {
 					found = o
 				}
 			}
