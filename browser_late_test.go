@@ -55,6 +55,9 @@ func (b *browserProcess) testLateJoiners(t *testing.T) {
 			for quarter := range 5 { // more than the cache by a quarter
 				whole.waitForBytes(t, (quarter+1)<<18)
 			}
+			// Somewhere between two key frames, 120 KB or more apart: right behind one there is
+			// no sound in the cache yet, and Chromium shows no picture before it has both.
+			startReceiver(t, s.addr, "/"+c.name+"/key/receive?start=live", nil).waitForBytes(t, 3<<15)
 			p.ask(`(recorders.at(-1).pause(), '')`)
 
 			joiners := map[string]*joiner{
@@ -77,7 +80,7 @@ func (b *browserProcess) testLateJoiners(t *testing.T) {
 			if w != nil {
 				w.wait("the pictures after that", `watch.dataset.state === 'playing' && shown.at(-1) > shown[0] + 1`)
 			} else {
-				whole.waitForBytes(t, 7<<18) // and some pictures after that
+				whole.waitForBytes(t, 10<<18) // and some pictures after that
 			}
 			p.click("publish-stop")
 			p.wait("a stopped publisher", `publish.dataset.state === 'idle'`)
