@@ -41,14 +41,14 @@ type Channel struct {
 	groups atomic.Pointer[[]*group]
 	over   atomic.Int64 // Server.now when the publisher ended; 0 before
 
-	// Atomic. What the ring keeps for those who wait: keepFirst says, its first packet, for
-	// probes that came before the stream and may have to get that; awaited, the packet from
-	// which on a sync point may show, for there is somebody in waiting; both stored under mu.
-	// found is one more than the packet with the sync point that was just found, or 1 when it
-	// was found that the stream is of no known container, else 0: stored with the publisher's
-	// in.mu held, until they have their places.
-	keepFirst, awaited atomic.Bool
-	found              atomic.Uint64
+	// Atomic. What the ring keeps for those in waiting. awaited: from the packet on with which
+	// the next sync point may begin, for there are some. keepAll: all that it has, if it is not
+	// 0, for so many of them have a waiter.since. Both are stored under mu. found is one more
+	// than the packet with the sync point that was just found, else 0: stored with the
+	// publisher's in.mu held, until they have their places.
+	awaited atomic.Bool
+	keepAll atomic.Int32
+	found   atomic.Uint64
 
 	// Atomic: what the first packet that is not empty looks like. Stored by the
 	// publisher's poller when that is in the ring, before it wakes anybody.
@@ -143,12 +143,7 @@ func (ch *Channel) start(s *session) {
 	srv.streams.Add(1)
 	var wrong []*session
 	clear := false
-	waiting := ch.waiting
-	ch.waiting = nil
-	ch.keepFirst.Store(false)
-	ch.awaited.Store(false)
-	for _, w := range waiting {
-		w.waiting = -1
+	for _, w := range ch.takeWaiting() {
 		if w.ending.Load() != 0 {
 			continue // it has left, its connection is being closed
 		}
@@ -157,7 +152,7 @@ func (ch *Channel) start(s *session) {
 			continue
 		}
 		if w.kind == probe {
-			ch.keepWaiting(w) // until it is known what the stream is
+			ch.keepWaiting(waiter{w.session, sinceFirst}) // until it is known what the stream is
 			continue
 		}
 		ch.admit(w.session, place{})
@@ -181,8 +176,8 @@ func (ch *Channel) age(now int64) uint32 {
 // Called by the ring's writer, with in.mu held.
 func (ch *Channel) lowest() uint64 {
 	oldest := ch.ring.Oldest() // what has left the ring is not waited for
-	if ch.keepFirst.Load() && oldest == 0 {
-		return 0
+	if ch.keepAll.Load() > 0 {
+		return oldest
 	}
 	low := ch.found.Load() - 1 // math.MaxUint64 if it is 0
 	if ch.awaited.Load() {
@@ -287,6 +282,9 @@ func (ch *Channel) leave(s *session) {
 	ch.srv.registry.update(ch, func() (forget bool) {
 		if s.waiting < 0 {
 			return false
+		}
+		if ch.waiting[s.waiting].since > 0 {
+			ch.keepAll.Add(-1)
 		}
 		last := len(ch.waiting) - 1
 		ch.waiting[s.waiting] = ch.waiting[last]

@@ -144,9 +144,11 @@
 // Channel.choose decides where a receiver begins: with the cache as it is, as long as the
 // stream's beginning is there or its container is not known, else at a sync point that the
 // ring still has, or it waits for the next one, in Channel.waiting, as it would for a
-// publisher; also as long as its container is not known and its beginning is gone already.
-// Those who wait are given their places by the publisher's poller, after the read that
-// brought the sync point (Channel.admitWaiting).
+// publisher; also as long as its container is not known and its beginning is gone already,
+// and a probe in any case until it is known. For who came before that the ring keeps all that
+// it has, until the first sync point or until the stream is opaque (Channel.keepAll). Those
+// who wait are given their places by the publisher's poller, after the read that brought the
+// sync point (Channel.admitWaiting).
 //
 // The init segment, and the rest of the packet in which the sync point lies, are packets
 // that are in no ring: a lead, made once for all who join there (package ring, "Detours").

@@ -111,9 +111,6 @@ func (ch *Channel) follow(payload []byte, age uint32) {
 	// Slow path: once a sync point, or when there is more to tell of the tracks.
 	x.init, x.news = init, true
 	ch.note(found, millis(age))
-	if before == media.Undecided && x.stream.Container() == media.Opaque {
-		ch.found.Store(1)
-	}
 	if len(found) == 0 {
 		return
 	}

@@ -63,7 +63,7 @@ type place struct {
 	point *syncPoint // the init segment, then from here on
 	wait  bool       // not yet: at the next sync point
 	fresh bool       // the point was just found, by the caller: it may lie before the cache
-	since uint64     // as waiter.since; it is given from there on, as long as the ring has that, else the cache
+	since uint64     // as waiter.since: from there on, or from the oldest packet that the ring has; to enter in.mu is held
 	head  bool       // behind everything: the stream is over
 }
 
@@ -73,7 +73,8 @@ type place struct {
 // The policy: as long as the beginning of the stream is there, and wanted, a receiver
 // gets the stream as it was published. After that what the cache begins with cannot be
 // decoded: it gets the init segment, and goes on at a sync point. A stream of no known
-// container is always given from the cache's beginning on.
+// container is always given from the cache's beginning on; who waits until it is known to be
+// one is given from there on what would have been given when it came.
 func (ch *Channel) choose(s *session) place {
 	x, r := &ch.index, ch.ring
 	x.mu.Lock()
@@ -81,15 +82,21 @@ func (ch *Channel) choose(s *session) place {
 	head := r.Head() // before anything is looked at: what comes later it gets
 	cached, off := r.JoinPoint(), r.CacheOff() || ch.srv.cfg.GOPCacheSizeMB == 0
 	whole := cached == 0 && !off
+	since := cached + 1 // see waiter
+	if off {
+		since = head + 1 // tail and head are not read at once
+	}
 	switch {
 	case x.container == media.Opaque:
 		return place{}
 	case s.kind == probe && x.blank && whole:
 		return place{whole: true}
+	case s.kind == probe && x.container == media.Undecided:
+		return place{wait: true, since: since}
 	case s.kind == probe:
 		return x.chooseProbe(cached, whole, off)
 	case x.container == media.Undecided && off && head > 0 && !x.blank && !x.recurs:
-		return place{wait: true, since: head + 1} // the beginning is gone, but for a decoder it may be needed
+		return place{wait: true, since: since} // the beginning is gone, but for a decoder it may be needed
 	case x.container == media.Undecided:
 		return place{whole: whole || head == 0}
 	case whole && (s.start == startFull || len(x.points) == 0):
@@ -103,8 +110,9 @@ func (ch *Channel) choose(s *session) place {
 	}
 }
 
-// chooseProbe is choose for a probe, which gets one message: it waits until that can have
-// the init segment and some media, unless the first packet does. The caller holds mu.
+// chooseProbe is choose for a probe of a known container. It gets one message, and waits
+// until that can have the init segment and some media, unless the first packet does. The
+// caller holds mu.
 func (x *index) chooseProbe(cached uint64, whole, off bool) place {
 	switch {
 	case off || len(x.points) == 0:
@@ -119,8 +127,8 @@ func (x *index) chooseProbe(cached uint64, whole, off bool) place {
 func atOrWait(p *syncPoint) place { return place{point: p, wait: p == nil} }
 
 // admitWaiting gives those that wait for a sync point their places, if there is a new one,
-// and all if the stream has turned out to be of no known container; probes that came before
-// it also if it has begun with an empty packet. Called on the publisher's poller after it
+// and all if the stream has turned out to be of no known container; probes that may have
+// the first packet also if that is empty. Called on the publisher's poller after it
 // has published, without in.mu: no packet is published meanwhile.
 func (ch *Channel) admitWaiting() {
 	ch.mu.Lock()
@@ -137,32 +145,31 @@ func (ch *Channel) admitWaiting() {
 	if !opaque && !blank && p == nil {
 		return
 	}
-	waiting := ch.waiting
-	ch.waiting = nil
-	for _, w := range waiting {
-		w.waiting = -1
+	for _, w := range ch.takeWaiting() {
+		if w.ending.Load() != 0 {
+			continue // see start
+		}
 		to := ch.chooseNow(w, p, opaque)
-		if w.ending.Load() == 0 && !to.wait && ch.admit(w.session, to) {
+		if !to.wait && ch.admit(w.session, to) {
 			w.wakeOwner()
 			continue
 		}
+		if p != nil {
+			w.since = 0 // what came before the sync point is not for it
+		}
 		ch.keepWaiting(w)
 	}
-	ch.keepFirst.Store(false)
-	ch.awaited.Store(len(ch.waiting) > 0)
 }
 
-// chooseNow returns the place of one that has waited for a sync point, which has come; nil:
-// none will, for the stream is opaque, or it has begun with an empty packet, which is what a
-// probe gets that came before. The caller holds the channel's lock.
+// chooseNow returns the place of one that has waited for a sync point. p is the newest, which
+// has just come; nil: none has, but the stream is opaque, or has begun with an empty packet,
+// which is what a probe gets that may have it. The caller holds the channel's lock and in.mu.
 func (ch *Channel) chooseNow(w waiter, p *syncPoint, opaque bool) place {
 	switch {
-	case p == nil && !opaque && w.kind == probe && w.since == 0:
-		return ch.choose(w.session) // it may have come between the empty packet and the note of that
+	case ch.mayHaveFirst(w) && ch.index.firstIsForProbes():
+		return place{since: w.since}
 	case p == nil:
-		return place{wait: !opaque && (w.kind != probe || w.since == 0), since: w.since}
-	case w.kind == probe && w.since > 0 && p.shown == 0:
-		return place{since: w.since} // the first packet has all that it wants
+		return place{wait: !opaque, since: w.since}
 	case w.kind == probe:
 		if to := ch.choose(w.session); !to.wait {
 			return to
@@ -175,25 +182,57 @@ func (ch *Channel) chooseNow(w waiter, p *syncPoint, opaque bool) place {
 type waiter struct {
 	*session
 
-	// Of who came before it was known what the stream is: one more than the first packet that
-	// it gets if that is of no known container. 0: it has seen nothing go by.
+	// Of who came before it was known what the stream is: one more than the packet with which
+	// it begins if that is of no known container. 0: of anybody else.
 	since uint64
+}
+
+// sinceFirst is the waiter.since of one that begins with the stream's first packet.
+const sinceFirst = 1
+
+// mayHaveFirst reports whether one that waits may be given the stream's first packet: a
+// probe that came before that, or while the cache had it, as long as the ring does. The
+// caller holds in.mu.
+func (ch *Channel) mayHaveFirst(w waiter) bool {
+	return w.kind == probe && w.since == sinceFirst && ch.ring.Oldest() == 0
+}
+
+// firstIsForProbes reports whether probes get the first packet as it is: it has an init
+// segment and media, or is empty.
+func (x *index) firstIsForProbes() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.blank || len(x.points) > 0 && x.points[0].shown == 0
+}
+
+// takeWaiting takes those that wait, who are to be given their places or kept waiting. The
+// caller holds mu, and in.mu until they are, unless the stream has not begun: the ring's
+// writer would find that nobody waits.
+func (ch *Channel) takeWaiting() []waiter {
+	waiting := ch.waiting
+	ch.waiting = nil
+	ch.awaited.Store(false)
+	ch.keepAll.Store(0)
+	for _, w := range waiting {
+		w.waiting = -1
+	}
+	return waiting
 }
 
 // keepWaiting puts a receiver among those that wait. The caller holds mu.
 func (ch *Channel) keepWaiting(w waiter) {
 	w.waiting = int32(len(ch.waiting))
-	if w.kind == probe && ch.ring != nil && ch.ring.Head() == 0 {
-		w.since = 1
-		ch.keepFirst.Store(true)
+	if w.since > 0 {
+		ch.keepAll.Add(1)
 	}
 	ch.waiting = append(ch.waiting, w)
 	ch.awaited.Store(true)
 }
 
 // dismissWaiting has those that still wait for a sync point told that the stream is over:
-// no other comes. A probe gets what there is, and of a stream too short to tell what it was
-// everybody does. Called when the publisher has ended.
+// no other comes, unless one has just come. A probe gets what there is, and of an opaque
+// stream, or one too short to tell what it was, everybody does. Called when the publisher has
+// ended.
 func (ch *Channel) dismissWaiting() {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -201,33 +240,30 @@ func (ch *Channel) dismissWaiting() {
 	in.mu.Lock() // see admitWaiting
 	defer in.mu.Unlock()
 	ch.index.mu.Lock()
-	unknown := ch.index.container <= media.Opaque // also if that was just found: the poller has not come to admit them
+	// Also what was just found: the poller has not come to admit them.
+	unknown, p := ch.index.container <= media.Opaque, ch.index.found
+	ch.index.found = nil
 	ch.index.mu.Unlock()
-	waiting := ch.waiting
-	ch.waiting = nil
-	ch.found.Store(0)
-	for _, w := range waiting {
-		w.waiting = -1
-		to := place{head: w.kind != probe}
-		if w.kind == probe || unknown {
+	defer ch.found.Store(0)
+	for _, w := range ch.takeWaiting() {
+		if p != nil && ch.admit(w.session, ch.chooseNow(w, p, false)) {
+			continue
+		}
+		to := place{head: w.kind != probe && !unknown}
+		if unknown || ch.mayHaveFirst(w) {
 			to.since = w.since
 		}
 		ch.admit(w.session, to)
 	}
-	ch.keepFirst.Store(false)
-	ch.awaited.Store(len(ch.waiting) > 0)
 }
 
 // enter returns a cursor at a place, false if the ring does not have it any more. pin is
 // as for ring.Join.
 func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Cursor, bool) {
 	at := ch.ring.JoinAt
-	if to.since > 0 {
-		if cur, ok := ch.ring.Recall(to.since-1, nil, pin); ok {
-			return cur, true
-		}
-	}
 	switch {
+	case to.since > 0:
+		return ch.ring.Recall(max(to.since-1, ch.ring.Oldest()), nil, pin)
 	case to.whole:
 		return at(0, nil, pin)
 	case to.head:

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"ws-stream-server/engine/frame"
 	"ws-stream-server/engine/wstest"
+	"ws-stream-server/ring"
 )
 
 // flvBegin is what a stream in FLV begins with. It is the init segment as well, where the
@@ -181,40 +183,82 @@ func TestAKeyFrameInTwoPackets(t *testing.T) {
 
 // Of a stream whose first packet is too short to tell what it is (Chromium's recorder may
 // begin with a single byte), and is not there any more, who comes then gets what can be
-// decoded; or, if it is of no known container, whatever comes from then on.
+// decoded; or, if it is of no known container, whatever comes from then on. A probe gets the
+// first message of that, however many empty packets there were before it came.
 func TestJoinersBeforeTheContainerIsKnown(t *testing.T) {
 	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
-	opaque := []string{"G", strings.Repeat("?", 5000), "", strings.Repeat("!", 5000)} // more than the first slabs have room for
+	opaque := []string{"\x01", strings.Repeat("?", 5000), "", strings.Repeat("!", 5000)} // more than the first slabs have room for
+	many := make([]string, 5000)                                                         // as well
+	long := slices.Concat([]string{"\x01"}, many, opaque)
+	damaged := func(size int) []string { // FLV, and it is known to be that for a while
+		return []string{string(flvBegin[1:]), string(flvPicture(1, size, false)), string(flvPicture(2, size, false)), string(flvPicture(3, size, false)), strings.Repeat("\x00", 20)}
+	}
 	for _, c := range []struct {
-		name, first string
-		then, wants []string
+		name             string
+		first, then      []string
+		receives, probes []string
 	}{
-		{"known", soundInit[:1], []string{soundInit[1:] + silence}, []string{soundInit, silence}},
-		{"known, over at once", soundInit[:1], []string{soundInit[1:]}, nil},
-		{"opaque", "\x00", opaque, opaque},
-		{"never known", "\x00", []string{"\x00", "\x00"}, []string{"\x00", "\x00"}},
-		{"blank", "", []string{"", "?"}, []string{"", "?"}},
+		{"known", []string{soundInit[:1]}, []string{soundInit[1:] + silence}, []string{soundInit, silence}, []string{soundInit + silence}},
+		{"known, over at once", []string{soundInit[:1]}, []string{soundInit[1:]}, nil, nil},
+		{"opaque", []string{"\x00"}, opaque, opaque, opaque[:1]},
+		{"opaque in the end", []string{"\x00"}, long, long, long[:1]},
+		{"opaque, the beginning has left", slices.Concat([]string{"\x00"}, many), long, long, long[:1]},
+		{"never known", []string{"\x00"}, []string{"\x01", "\x02"}, []string{"\x01", "\x02"}, []string{"\x01"}},
+		{"damaged", []string{"F"}, damaged(20), damaged(20), damaged(20)[:1]},
+		{"damaged, and large", []string{"F"}, damaged(3000), damaged(3000), damaged(3000)[:1]},
+		{"perhaps MPEG-TS", []string{"G"}, []string{"H", strings.Repeat("?", 1000)}, []string{"H", strings.Repeat("?", 1000)}, []string{"H"}},
+		{"blank", []string{""}, []string{"\x00", "?"}, []string{"\x00", "?"}, []string{"\x00"}},
+		{"blank for long", many, append([]string{"?"}, many...), append([]string{"?"}, many...), []string{"?"}},
 	} {
 		pub := s.publish("cam", "key")
-		sendAll(pub, []byte(c.first))
-		late := s.receive("cam", "key")
-		s.session(late)
-		var b []byte // in one read
-		for _, p := range c.then {
-			b = wstest.Frame{Op: wstest.Binary, Payload: []byte(p)}.AppendTo(b)
+		packets := func(list []string) (b []byte) { // in one read, if that has room
+			for _, p := range list {
+				b = wstest.Frame{Op: wstest.Binary, Payload: []byte(p)}.AppendTo(b)
+			}
+			return b
 		}
-		pub.SendRaw(b)
+		pub.SendRaw(packets(c.first))
+		pub.Sync()
+		if left := s.session(pub).ch.ring.Oldest() > 0; left != (len(c.first) > 1) {
+			t.Errorf("%s: the beginning has left the ring: %v", c.name, left)
+		}
+		late, probe := s.receive("cam", "key"), s.dial("/cam/key/probe")
+		s.session(late)
+		s.session(probe)
+		pub.SendRaw(packets(c.then))
 		pub.Sync()
 		pub.CloseHandshake(1000)
-		var got []string
-		m := late.Next()
-		for ; m.Op == wstest.Binary; m = late.Next() {
-			got = append(got, string(m.Payload))
-		}
-		if !slices.Equal(got, c.wants) || m.Code() != 1000 {
-			t.Errorf("%s: it got %q, wanted %q, and %v", c.name, got, c.wants, m)
+		for _, r := range []struct {
+			who   string
+			conn  *wstest.Conn
+			wants []string
+		}{{"the receiver", late, c.receives}, {"the probe", probe, c.probes}} {
+			var got []string
+			m := r.conn.Next()
+			for ; m.Op == wstest.Binary; m = r.conn.Next() {
+				got = append(got, string(m.Payload))
+			}
+			if !slices.Equal(got, r.wants) || m.Code() != 1000 {
+				t.Errorf("%s: %s got %d packets, %.20q, wanted %d, %.20q, and %v", c.name, r.who, len(got), got[:min(3, len(got))], len(r.wants), r.wants[:min(3, len(r.wants))], m)
+			}
 		}
 	}
+}
+
+// A probe that comes while it is not known what the stream is gets the packet that a receiver
+// gets that comes then, also if the one that tells leaves the cache no room for it.
+func TestAProbeKeepsTheOldestPacket(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 1 })
+	pub := s.publish("cam", "key")
+	short := []byte("\x00")
+	sendAll(pub, short)
+	late, probe := s.receive("cam", "key"), s.dial("/cam/key/probe")
+	s.waiting(pub, 1)
+	large := bytes.Repeat([]byte("!"), 2*mib)
+	sendAll(pub, large)
+	late.WantPackets(short, large)
+	probe.WantPacket(short)
+	probe.WantClose(1000)
 }
 
 // What may be MPEG-TS, whose tables come again and again, or a text, is not waited for:
@@ -339,7 +383,157 @@ func TestProbesThatComeFirst(t *testing.T) {
 	opaque.WantPacket(first)
 	opaque.WantClose(1000)
 	ch := s.session(other).ch
+	if ch.keepAll.Load() > 0 {
+		t.Error("all is kept for nobody")
+	}
 	eventually(t, "nothing is kept for nobody", func() bool { return ch.lowest() == math.MaxUint64 })
+
+	both := s.dial("/both/key/probe")
+	s.session(both)
+	two := s.publish("both", "key")
+	media := []byte(soundInit + silence + "\xEC\x83\x00\x00\x00") // with an element that is to be ignored
+	read := wstest.Frame{Op: wstest.Binary, Payload: media}.AppendTo(nil)
+	two.SendRaw(wstest.Frame{Op: wstest.Binary, Payload: []byte(silence)}.AppendTo(read)) // another key frame, in the same read
+	both.WantPacket(media)
+	both.WantClose(1000)
+
+	empty := s.dial("/empty/key/probe")
+	s.session(empty)
+	nothing := s.publish("empty", "key")
+	read = wstest.Frame{Op: wstest.Binary}.AppendTo(nil)
+	nothing.SendRaw(wstest.Frame{Op: wstest.Binary, Payload: media}.AppendTo(read))
+	empty.WantPacket(nil)
+	empty.WantClose(1000)
+
+	gone := s.dial("/gone/key/probe")
+	s.session(gone)
+	last := s.publish("gone", "key")
+	sendAll(last, []byte("\x00"))
+	s.waiting(last, 1)
+	ch = s.session(last).ch
+	if low := ch.lowest(); low != 0 {
+		t.Errorf("a probe may have to get the first packet, and the ring keeps those from %d on", low)
+	}
+	gone.Close()
+	s.waiting(last, 0)
+	if low := ch.lowest(); low != math.MaxUint64 {
+		t.Errorf("for one that has left the ring keeps what comes from %d on", low)
+	}
+}
+
+// newUncached is newIndexed without a cache, and with a publisher: the ring has what is
+// wanted.
+func newUncached() *Channel {
+	ch := newIndexed()
+	ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
+	ch.srv.drainers = []*drainer{newDrainer()}
+	ch.publisher = ch.newcomer(publish)
+	return ch
+}
+
+// What leaves the ring between the choice and the note that somebody waits is lost for it;
+// what comes behind that is not.
+func TestWhoWaitsGetsWhatTheRingHas(t *testing.T) {
+	t.Parallel()
+	for _, k := range []kind{receive, probe} {
+		ch := newUncached()
+		ch.put("\x00")
+		s := ch.newcomer(k)
+		to := ch.choose(s)
+		if !to.wait || to.since != 2 {
+			t.Fatalf("%v: its place is %+v, wanted one behind the first packet, later", k, to)
+		}
+		for range 5000 { // more than the first slabs have room for
+			ch.put("")
+		}
+		left := ch.ring.Oldest()
+		if left < to.since {
+			t.Fatalf("%v: the ring has packet %d still", k, left)
+		}
+		ch.keepWaiting(waiter{s, to.since})
+		for range 5000 {
+			ch.put("")
+		}
+		ch.put(strings.Repeat("?", 10))
+		ch.admitWaiting()
+		if g := ch.groups.Load(); g == nil {
+			t.Errorf("%v: it waits", k)
+		} else if at := (*g)[0].joining[0].cur.Seq(); at != left {
+			t.Errorf("%v: it begins with packet %d, and the ring had those from %d on", k, at, left)
+		}
+	}
+}
+
+// A probe that was to have the first packet, which is gone because memory is short, does not
+// get the one behind it: that cannot be decoded.
+func TestTheFirstPacketLeavesWhileAProbeWaits(t *testing.T) {
+	t.Parallel()
+	void := "\xEC\x10\x05\x00\x00" + strings.Repeat("\x00", 0x50000) // more than a slab has room for
+	for first, then := range map[string][]string{"": make([]string, 5000), soundInit + silence: {void}} {
+		ch := newUncached()
+		ch.keepWaiting(waiter{ch.newcomer(probe), 1})
+		ch.put(first)
+		for _, p := range then {
+			ch.put(p)
+		}
+		ch.ring.Shrink(0) // of the first slab, with the first packet
+		ch.admitWaiting()
+		if len(ch.waiting) != 1 {
+			t.Errorf("%.10q: the probe begins with packet %d", first, (*ch.groups.Load())[0].joining[0].cur.Seq())
+		}
+		if low := ch.lowest(); (low == math.MaxUint64) != (first != "") {
+			t.Errorf("%.10q: the ring keeps what comes from %d on", first, low)
+		}
+	}
+}
+
+// Who waits for a key frame gets it, also when the stream ends before the poller has come to
+// give it its place.
+func TestAStreamEndsWithTheKeyFrameThatSomebodyWaitsFor(t *testing.T) {
+	t.Parallel()
+	for _, k := range []kind{receive, probe} {
+		ch := newUncached()
+		ch.put(soundInit)
+		s := ch.newcomer(k)
+		to := ch.choose(s)
+		if !to.wait {
+			t.Fatalf("%v: its place is %+v, wanted a later one", k, to)
+		}
+		ch.keepWaiting(waiter{s, to.since})
+		ch.put(silence)
+		ch.dismissWaiting()
+		var got []byte
+		for cur := &(*ch.groups.Load())[0].joining[0].cur; cur.More(); {
+			got = append(got, frame.Payload(cur.TakeRest(math.MaxInt))...)
+		}
+		if string(got) != soundInit+silence {
+			t.Errorf("%v: got %d bytes, wanted the init segment and the key frame", k, len(got))
+		}
+	}
+}
+
+// Who waits for a key frame, and is told the end when the stream has just turned out to be
+// damaged, gets what those get that come to a stream of no known container.
+func TestADamagedStreamEndsWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
+	ch := newIndexed()
+	ch.srv.cfg.GOPCacheSizeMB = 16
+	ch.srv.drainers = []*drainer{newDrainer()}
+	ch.publisher = ch.newcomer(publish)
+	ch.put(string(flvBegin))
+	ch.put(string(flvPicture(1, 100, true)))
+	s := ch.newcomer(receive)
+	s.start = startLive
+	to := ch.choose(s)
+	if !to.wait {
+		t.Fatalf("its place is %+v, wanted a later one", to)
+	}
+	ch.keepWaiting(waiter{s, to.since})
+	ch.put(strings.Repeat("\x00", 20))
+	ch.dismissWaiting()
+	if at := (*ch.groups.Load())[0].joining[0].cur.Seq(); at != 0 {
+		t.Errorf("it begins with packet %d, wanted the cache", at)
+	}
 }
 
 // GOP_CACHE_MODE=keyframe gives back what came before the newest key frame.
