@@ -39,7 +39,7 @@
 // compared. A receiver gets packets of one session without a hole, from a join point
 // that the cache allows: at the beginning if it came before the publisher; else not
 // before and (except where the lag is small or the cache was cleared) not behind where
-// a cache of this size begins; a probe also later if memory is short. With the end of the stream it has had the last packet:
+// a cache of this size begins. With the end of the stream it has had the last packet:
 // all that the publisher sent, or what others had, where the publisher was cut off.
 // 4008 comes only if more was published than is kept (or memory is short), 1008 only
 // for a wrong key, 1002 and 1007 only for what deserves it, and an end without a close

@@ -156,18 +156,15 @@ func (t *track) joinPoint(from, to uint32) error {
 	if end := s.ended.Load(); end != 0 && end < t.t0.at {
 		return wrongf("joined session %d, which had ended %v before", s.id, time.Duration(t.t0.at-end))
 	}
-	// A probe gets the oldest packet there is, once it is known what the stream is. What it
-	// waited for may have left by then if memory is short; a receiver is told 4008.
-	mayHaveLeft := t.probe && t.m.rules.short
 	if s.begin > t.t1.at {
-		if from != 0 && !mayHaveLeft {
+		if from != 0 {
 			return wrongf("waited for session %d and was given packet %d first", s.id, from)
 		}
 		return t.missed()
 	}
 	low, _ := t.t0.of(s)
 	high, found := t.t1.of(s)
-	if !found || mayHaveLeft {
+	if !found {
 		high = s.begun.Load()
 	}
 	cache := t.m.rules.cache
@@ -177,7 +174,7 @@ func (t *track) joinPoint(from, to uint32) error {
 	if low, _ = s.tails(low, cache); to < low {
 		return wrongf("joined session %d at packet %d, but the cache cannot begin before %d", s.id, to, low)
 	}
-	if !t.ch.encoder && t.m.rules.exact && !mayHaveLeft {
+	if !t.ch.encoder && t.m.rules.exact {
 		_, high = s.tails(high, t.m.rules.cache)
 	}
 	if from > high {
