@@ -68,7 +68,7 @@ type Ring struct {
 	last  atomic.Pointer[segment]
 	_     [64]byte
 
-	// Atomic, any goroutine; stored at most once.
+	// Atomic, any goroutine; once they are true they stay so.
 	cacheOff atomic.Bool
 	ended    atomic.Bool
 
@@ -93,6 +93,7 @@ func New(cfg Config) *Ring {
 		cfg.Pin = func(int64) {}
 	}
 	r := &Ring{cfg: cfg}
+	r.cacheOff.Store(cfg.Cache == 0)
 	s := &segment{}
 	r.first.Store(s)
 	r.last.Store(s)
@@ -388,7 +389,7 @@ func (r *Ring) Ended() bool { return r.ended.Load() }
 // head. Memory goes back when the next packet is committed. Any goroutine.
 func (r *Ring) ClearCache() { r.cacheOff.Store(true) }
 
-// CacheOff reports whether ClearCache was called. Any goroutine.
+// CacheOff reports whether there is no cache, or none any more. Any goroutine.
 func (r *Ring) CacheOff() bool { return r.cacheOff.Load() }
 
 // Head returns the sequence of the next packet. Any goroutine.

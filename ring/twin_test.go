@@ -191,7 +191,7 @@ func newTwinTest(t *testing.T, data []byte) *twinTest {
 	cfg.Account = func(delta int64) { x.account += delta }
 	cfg.Pin = cfg.Account
 	x.ring = New(cfg)
-	x.twin = &twin{cache: cfg.Cache}
+	x.twin = &twin{cache: cfg.Cache, off: cfg.Cache == 0}
 	return x
 }
 
