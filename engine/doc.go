@@ -146,7 +146,8 @@
 // ring still has, or it waits for the next one, in Channel.waiting, as it would for a
 // publisher; also as long as its container is not known and its beginning is gone already,
 // and a probe in any case until it is known. For who came before that the ring keeps all that
-// it has, until the first sync point or until the stream is opaque (Channel.keepAll). Those
+// it has, until the first sync point or until the stream is opaque (Channel.keepAll); not
+// beyond its limits: who would begin with what it has lost is a slow receiver. Those
 // who wait are given their places by the publisher's poller, after the read that brought the
 // sync point (Channel.admitWaiting).
 //

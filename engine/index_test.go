@@ -303,7 +303,6 @@ func TestProbeOfLargePackets(t *testing.T) {
 func TestTheBeginningLeavesWhileSomebodyJoins(t *testing.T) {
 	t.Parallel()
 	ch := newIndexed()
-	ch.srv.cfg.GOPCacheSizeMB = 16
 	ch.srv.drainers = []*drainer{newDrainer()}
 	ch.put(soundInit)
 	s := ch.newcomer(receive)

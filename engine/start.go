@@ -63,7 +63,7 @@ type place struct {
 	point *syncPoint // the init segment, then from here on
 	wait  bool       // not yet: at the next sync point
 	fresh bool       // the point was just found, by the caller: it may lie before the cache
-	since uint64     // as waiter.since: from there on, or from the oldest packet that the ring has; to enter in.mu is held
+	since uint64     // as waiter.since: from there on; to enter in.mu is held
 	head  bool       // behind everything: the stream is over
 }
 
@@ -79,26 +79,21 @@ func (ch *Channel) choose(s *session) place {
 	x, r := &ch.index, ch.ring
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	head := r.Head() // before anything is looked at: what comes later it gets
-	cached, off := r.JoinPoint(), r.CacheOff() || ch.srv.cfg.GOPCacheSizeMB == 0
+	cached, off := r.JoinPoint(), r.CacheOff()
 	whole := cached == 0 && !off
-	since := cached + 1 // see waiter
-	if off {
-		since = head + 1 // tail and head are not read at once
-	}
 	switch {
 	case x.container == media.Opaque:
 		return place{}
 	case s.kind == probe && x.blank && whole:
 		return place{whole: true}
 	case s.kind == probe && x.container == media.Undecided:
-		return place{wait: true, since: since}
+		return place{wait: true, since: sinceNow}
 	case s.kind == probe:
 		return x.chooseProbe(cached, whole, off)
-	case x.container == media.Undecided && off && head > 0 && !x.blank && !x.recurs:
-		return place{wait: true, since: since} // the beginning is gone, but for a decoder it may be needed
+	case x.container == media.Undecided && off && cached > 0 && !x.blank && !x.recurs:
+		return place{wait: true, since: sinceNow} // the beginning is gone, but for a decoder it may be needed
 	case x.container == media.Undecided:
-		return place{whole: whole || head == 0}
+		return place{whole: cached == 0}
 	case whole && (s.start == startFull || len(x.points) == 0):
 		return place{whole: true}
 	case off || s.start == startLive:
@@ -128,9 +123,12 @@ func atOrWait(p *syncPoint) place { return place{point: p, wait: p == nil} }
 
 // admitWaiting gives those that wait for a sync point their places, if there is a new one,
 // and all if the stream has turned out to be of no known container; probes that may have
-// the first packet also if that is empty. Called on the publisher's poller after it
-// has published, without in.mu: no packet is published meanwhile.
+// the first packet also if that is empty. Who would begin with a packet that has left the
+// ring meanwhile is a slow receiver. Called on the publisher's poller after it has published,
+// without in.mu: no packet is published meanwhile.
 func (ch *Channel) admitWaiting() {
+	var lost overrun
+	defer func() { lost.end(ch.srv) }()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	in := &ch.publisher.in
@@ -149,12 +147,14 @@ func (ch *Channel) admitWaiting() {
 		if w.ending.Load() != 0 {
 			continue // see start
 		}
-		to := ch.chooseNow(w, p, opaque)
-		if !to.wait && ch.admit(w.session, to) {
+		switch to := ch.chooseNow(w, p, opaque); {
+		case !to.wait && ch.admit(w.session, to):
 			w.wakeOwner()
 			continue
-		}
-		if p != nil {
+		case !to.wait && to.since > 0:
+			lost = append(lost, w.session)
+			continue
+		case p != nil:
 			w.since = 0 // what came before the sync point is not for it
 		}
 		ch.keepWaiting(w)
@@ -187,8 +187,14 @@ type waiter struct {
 	since uint64
 }
 
-// sinceFirst is the waiter.since of one that begins with the stream's first packet.
-const sinceFirst = 1
+const (
+	// sinceFirst is the waiter.since of one that begins with the stream's first packet.
+	sinceFirst = 1
+
+	// sinceNow stands for the cache's beginning when it is noted that the receiver waits:
+	// keepWaiting replaces it by that.
+	sinceNow = math.MaxUint64
+)
 
 // mayHaveFirst reports whether one that waits may be given the stream's first packet: a
 // probe that came before that, or while the cache had it, as long as the ring does. The
@@ -203,6 +209,23 @@ func (x *index) firstIsForProbes() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.blank || len(x.points) > 0 && x.points[0].shown == 0
+}
+
+// overrun is receivers that have waited, and lost meanwhile what they would have begun with.
+type overrun []*session
+
+// end has a drainer end them: session.end may write, they may be many, and this may be the
+// goroutine for all closed connections, or a poller with a publisher to read. Any goroutine.
+func (o overrun) end(srv *Server) {
+	if len(o) > 0 {
+		srv.nextDrainer().add(o)
+	}
+}
+
+func (o overrun) run() {
+	for _, s := range o {
+		s.end(slowReceiver)
+	}
 }
 
 // takeWaiting takes those that wait, who are to be given their places or kept waiting. The
@@ -225,15 +248,23 @@ func (ch *Channel) keepWaiting(w waiter) {
 	if w.since > 0 {
 		ch.keepAll.Add(1)
 	}
+	if w.since == sinceNow {
+		// Asked when keepAll is stored: what the ring drops without asking lowest again lies below
+		// the join point (see ring.Join).
+		w.since = ch.ring.JoinPoint() + 1
+	}
 	ch.waiting = append(ch.waiting, w)
 	ch.awaited.Store(true)
 }
 
 // dismissWaiting has those that still wait for a sync point told that the stream is over:
 // no other comes, unless one has just come. A probe gets what there is, and of an opaque
-// stream, or one too short to tell what it was, everybody does. Called when the publisher has
-// ended.
+// stream, or one too short to tell what it was, everybody does. Who was to begin with a packet
+// that has left the ring is a slow receiver: of a known container this is a probe that was to
+// have the first packet. Called when the publisher has ended.
 func (ch *Channel) dismissWaiting() {
+	var lost overrun
+	defer func() { lost.end(ch.srv) }()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	in := &ch.publisher.in
@@ -250,10 +281,12 @@ func (ch *Channel) dismissWaiting() {
 			continue
 		}
 		to := place{head: w.kind != probe && !unknown}
-		if unknown || ch.mayHaveFirst(w) {
+		if unknown || w.kind == probe && w.since == sinceFirst {
 			to.since = w.since
 		}
-		ch.admit(w.session, to)
+		if !ch.admit(w.session, to) {
+			lost = append(lost, w.session)
+		}
 	}
 }
 
@@ -263,7 +296,7 @@ func (ch *Channel) enter(s *session, to place, pin func(seq uint64)) (ring.Curso
 	at := ch.ring.JoinAt
 	switch {
 	case to.since > 0:
-		return ch.ring.Recall(max(to.since-1, ch.ring.Oldest()), nil, pin)
+		return ch.ring.Recall(to.since-1, nil, pin)
 	case to.whole:
 		return at(0, nil, pin)
 	case to.head:

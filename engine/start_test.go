@@ -427,30 +427,31 @@ func newUncached() *Channel {
 	ch := newIndexed()
 	ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest})
 	ch.srv.drainers = []*drainer{newDrainer()}
+	ch.srv.closing.at = map[*session]int64{}
 	ch.publisher = ch.newcomer(publish)
 	return ch
 }
 
-// What leaves the ring between the choice and the note that somebody waits is lost for it;
-// what comes behind that is not.
-func TestWhoWaitsGetsWhatTheRingHas(t *testing.T) {
+// What is published between the choice and the note that somebody waits is not for it, and
+// may leave the ring; what is published behind that is.
+func TestWhoWaitsGetsWhatComes(t *testing.T) {
 	t.Parallel()
 	for _, k := range []kind{receive, probe} {
 		ch := newUncached()
 		ch.put("\x00")
 		s := ch.newcomer(k)
 		to := ch.choose(s)
-		if !to.wait || to.since != 2 {
+		if !to.wait || to.since != sinceNow {
 			t.Fatalf("%v: its place is %+v, wanted one behind the first packet, later", k, to)
 		}
 		for range 5000 { // more than the first slabs have room for
 			ch.put("")
 		}
-		left := ch.ring.Oldest()
-		if left < to.since {
-			t.Fatalf("%v: the ring has packet %d still", k, left)
+		if ch.ring.Oldest() < 2 {
+			t.Fatalf("%v: the ring has what was published before the note still", k)
 		}
 		ch.keepWaiting(waiter{s, to.since})
+		next := ch.ring.Head()
 		for range 5000 {
 			ch.put("")
 		}
@@ -458,10 +459,85 @@ func TestWhoWaitsGetsWhatTheRingHas(t *testing.T) {
 		ch.admitWaiting()
 		if g := ch.groups.Load(); g == nil {
 			t.Errorf("%v: it waits", k)
-		} else if at := (*g)[0].joining[0].cur.Seq(); at != left {
-			t.Errorf("%v: it begins with packet %d, and the ring had those from %d on", k, at, left)
+		} else if at := (*g)[0].joining[0].cur.Seq(); at != next {
+			t.Errorf("%v: it begins with packet %d, wanted %d, which came next", k, at, next)
 		}
 	}
+}
+
+// Who waits until it is known what the stream is, and loses a packet of it meanwhile because
+// memory is short, is too slow, as whoever loses one is: it does not begin with a later one.
+// So is one whose stream ends before that is known, and a probe from the beginning on whose
+// stream ends before there is a sync point.
+func TestWhoWaitsIsOverrun(t *testing.T) {
+	t.Parallel()
+	scarce := func(ch *Channel) { // no more slabs than there are
+		ch.ring = ring.New(ring.Config{Lag: mib, Lowest: ch.lowest, Limit: func(slabs int64) int64 { return max(slabs, 4<<10) }})
+	}
+	large := strings.Repeat("?", 20_000)
+	for _, c := range []struct {
+		name  string
+		kind  kind
+		first []string // before it comes
+		then  []string
+		ends  bool
+	}{
+		{name: "a probe from the beginning on", kind: probe, then: []string{"????", large, large}},
+		{name: "a probe", kind: probe, first: []string{"\x00"}, then: []string{"", large, large}},
+		{name: "a receiver", kind: receive, first: []string{"\x00"}, then: []string{"", large, large}},
+		{name: "a probe of a stream that ends", kind: probe, then: make([]string, 5000), ends: true},
+		{name: "a probe of a known container that ends", kind: probe, then: []string{string(flvBegin), string(flvPicture(1, 20_000, false)), string(flvPicture(2, 20_000, false))}, ends: true},
+		{name: "a receiver of a stream that ends", kind: receive, first: []string{"\x00"}, then: make([]string, 5000), ends: true},
+	} {
+		ch := newUncached()
+		scarce(ch)
+		for _, p := range c.first {
+			ch.put(p)
+		}
+		s := ch.newcomer(c.kind)
+		ch.keepWaiting(waiter{s, ch.choose(s).since})
+		if n := len(ch.waiting); n != 1 || ch.keepAll.Load() != 1 {
+			t.Fatalf("%s: %d wait, and all is kept for %d", c.name, n, ch.keepAll.Load())
+		}
+		next := ch.ring.Head()
+		for _, p := range c.then {
+			ch.put(p)
+		}
+		if ch.ring.Oldest() <= next {
+			t.Fatalf("%s: the ring has packet %d still", c.name, next)
+		}
+		if c.ends {
+			ch.dismissWaiting()
+		} else {
+			ch.admitWaiting()
+		}
+		if s.reason() != notEnded {
+			t.Errorf("%s: it is told where nothing may be written", c.name)
+		}
+		ch.srv.drainers[0].work(nil)
+		if r := s.reason(); r != slowReceiver || ch.receivers() != 0 || len(ch.waiting) != 0 {
+			t.Errorf("%s: it ends as %v, %d have places and %d wait; wanted %v, and none", c.name, r, ch.receivers(), len(ch.waiting), slowReceiver)
+		}
+	}
+}
+
+// The same from outside: 4008, or 503 over HTTP; and the publisher goes on.
+func TestWhoWaitsIsToldThatItIsOverrun(t *testing.T) {
+	s := newTestServer(t, func(c *Config) { c.GOPCacheSizeMB = 0 })
+	pub := s.publish("cam", "key")
+	sendAll(pub, []byte("\x00"))
+	late, probe, get := s.receive("cam", "key"), s.dial("/cam/key/probe"), wstest.Get(t, s.addr, "/cam/key/receive")
+	s.waiting(pub, 3)
+	sendAll(pub, make([][]byte, 5000)...) // more than the first slabs have room for
+	s.budget.shrink(s.session(pub).ch, 0)
+	sendAll(pub, []byte("?"), []byte(strings.Repeat("?", 10)))
+	late.WantError("Receiver too slow", 4008)
+	probe.WantError("Receiver too slow", 4008)
+	get.WantAnswer(503, "Receiver too slow")
+	next := s.receive("cam", "key")
+	s.session(next)
+	sendAll(pub, []byte("!"))
+	next.WantPacket([]byte("!"))
 }
 
 // A probe that was to have the first packet, which is gone because memory is short, does not
@@ -517,7 +593,6 @@ func TestAStreamEndsWithTheKeyFrameThatSomebodyWaitsFor(t *testing.T) {
 func TestADamagedStreamEndsWhileSomebodyWaits(t *testing.T) {
 	t.Parallel()
 	ch := newIndexed()
-	ch.srv.cfg.GOPCacheSizeMB = 16
 	ch.srv.drainers = []*drainer{newDrainer()}
 	ch.publisher = ch.newcomer(publish)
 	ch.put(string(flvBegin))
