@@ -50,7 +50,7 @@ func (c *coordinator) decide(m authtest.Message) (streamID string, accept bool) 
 
 // begin is told of every session, before its handshake.
 func (c *coordinator) begin(s *session) {
-	if c != nil && c.down.Load() {
+	if c != nil && (c.down.Load() || s.ch.killed.Load()) {
 		s.cutShort.Store(true)
 	}
 }
@@ -92,6 +92,10 @@ func (c *coordinator) kill(ch *channel) {
 		if s.ch == ch && id != "nobody" {
 			s.cutShort.Store(true)
 		}
+	}
+	if id != "nobody" {
+		ch.killed.Store(true) // for who begins between the mark and the message
+		defer ch.killed.Store(false)
 	}
 	c.round.model.live(mark)
 	_ = c.fake.SendE("STREAM-KILL\nStream-Channel: " + ch.name + "\nStream-ID: " + id + "\n")

@@ -41,12 +41,13 @@
 // before and (except where the lag is small or the cache was cleared) not behind where
 // a cache of this size begins. With the end of the stream it has had the last packet:
 // all that the publisher sent, or what others had, where the publisher was cut off.
-// 4008 comes only if more was published than is kept (or memory is short), 1008 only
-// for a wrong key, 1002 and 1007 only for what deserves it, and an end without a close
-// frame only to whoever caused it or was too slow to be told. Over HTTP the end of an answer in
-// chunks is the end of the stream, and an answer is cut off where 4008 would be right; what was
-// published over HTTP are bytes that say at each place where they are. Pongs are answers, in order. A channel that is
-// free takes a publisher. Each accepted publisher has one PUBLISH-END.
+// 4008 comes only if more was published than is kept (or memory is short, or the stream is
+// over for long), 1008 only for a wrong key, 1002 and 1007 only for what deserves it, and an
+// end without a close frame only to whoever caused it or was too slow to be told: it has not
+// read for a while, or the server's log says so. Over HTTP the end of an answer in chunks is
+// the end of the stream, and an answer is cut off where 4008 would be right; what was published
+// over HTTP are bytes that say at each place where they are. Pongs are answers, in order. A
+// channel that is free takes a publisher. Each accepted publisher has one PUBLISH-END.
 //
 // After a round every counter of the server is at zero (engine.Census), and the
 // process has the goroutines, descriptors and live heap (within 1 MiB) it had before.

@@ -49,6 +49,7 @@ func (c *client) put(ch *channel, longest int) error {
 	if c.chance(3) {
 		opts = append(opts, wstest.PipelinedRaw(p.next()))
 	}
+	p.perhapsLast()
 	conn, err := c.ask([]string{"PUT", "POST"}[c.rng.IntN(2)], "/"+ch.name+"/"+key+"/publish", p.secure, opts...)
 	if err != nil {
 		m.neverBegan(s, false)
@@ -100,6 +101,7 @@ func (p *putter) stream(long time.Duration) (how finish) {
 			if p.chance(10) {
 				part = 1 + len(b)/(1+p.rng.IntN(20))
 			}
+			p.perhapsLast()
 			if p.peer.sendRaw(b, part) != nil {
 				return finClose // it is over, and the answer says why
 			}
@@ -164,13 +166,21 @@ func (p *putter) take(n uint32) []byte {
 	return p.buf
 }
 
+// perhapsLast is called before bytes of the body are written. With the last one that was
+// declared the stream is over for the server, perhaps before our write returns.
+func (p *putter) perhapsLast() {
+	if p.total > 0 && p.sent == p.total {
+		p.s.over.CompareAndSwap(0, p.round.model.now())
+	}
+}
+
 // end ends the session, and waits for the answer or the end of the connection.
 func (p *putter) end(how finish) error {
 	p.note("over HTTP it "+finishes[how]+" after byte %d", p.sent)
 	if how == finClose || p.chance(2) {
 		p.begin(how)
 	}
-	p.s.over.Store(p.round.model.now())
+	p.s.over.CompareAndSwap(0, p.round.model.now())
 	switch how {
 	case finClose:
 		if p.total == 0 {
@@ -203,7 +213,9 @@ func (p *putter) end(how finish) error {
 func (p *putter) begin(how finish) {
 	if how == finClose {
 		for p.sent < p.total && !p.gone() {
-			_ = p.peer.sendRaw(p.take(mostRead), 0)
+			b := p.take(mostRead)
+			p.perhapsLast()
+			_ = p.peer.sendRaw(b, 0)
 		}
 		return
 	}

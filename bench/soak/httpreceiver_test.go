@@ -189,6 +189,8 @@ func (r *receiver) judgeAnswer(a answer, old bool) error {
 	case a.whole:
 		r.round.stats.whole.Add(1)
 		return r.streamEnded()
+	case a.status == 0 && stopping:
+		return nil
 	case a.status == http.StatusOK, a.status == 0 && (r.plan.crawl || len(r.plan.stalls) > 0) && errors.Is(a.err, syscall.ECONNRESET):
 		// Of who reads slowly the reset takes along what was not read, also the header.
 		if r.lagged() != nil {
@@ -203,9 +205,8 @@ func (r *receiver) judgeAnswer(a answer, old bool) error {
 	case a.status == http.StatusServiceUnavailable && stopping:
 		return nil
 	case a.status == http.StatusServiceUnavailable && strings.Contains(a.text, "Receiver too slow"):
-		r.round.stats.slow.Add(1)
-		return r.lagged()
-	case a.status == 0 && stopping:
+		return r.toldTooSlow()
+	case a.status == 0 && r.overtaken(): // the reset has taken the header along
 		return nil
 	}
 	return wrongf("answered %d %q, %v", a.status, a.text, a.err)

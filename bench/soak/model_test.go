@@ -47,6 +47,10 @@ type channel struct {
 	torrent   bool
 	encoder   bool // receive-clear-cache comes here
 
+	// Atomic: a STREAM-KILL for whoever publishes may be on its way. A publisher that begins when
+	// this is false again is accepted by a later message on the same link: it is not meant.
+	killed atomic.Bool
+
 	mu       sync.Mutex
 	sessions []*session // the last ones, in the order in which they were begun
 	open     int        // publishers that were begun and whose end the server has not confirmed
@@ -67,7 +71,7 @@ type session struct {
 	// Atomic.
 	begun    atomic.Uint32 // packets of which a byte may have been sent
 	known    atomic.Uint32 // packets that the server is known to have: answered or seen by a receiver
-	over     atomic.Int64  // model.now when nothing more is sent; 0: not yet
+	over     atomic.Int64  // model.now when nothing more is sent, or the last is about to be; 0: not yet
 	ended    atomic.Int64  // model.now when the server was known to have ended it; 0: not yet
 	final    atomic.Int64  // packets that every receiver must have had when it ends; -1: not known yet
 	most     atomic.Int64  // no more of them, by who saw its end and cannot see empty packets; -1: not known

@@ -14,6 +14,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"ws-stream-server/engine/wstest"
@@ -56,6 +57,8 @@ type peer struct {
 	inFrame bool      // an end here is a torn frame
 	waits   time.Time // since when nothing was read
 	mute    bool      // over HTTP: the server may say nothing for ever
+
+	wasReset atomic.Bool // a read or a write has told of a reset: the kernel tells it once
 
 	chunk atomic.Int64                 // bytes of one read; 0: as many as there are
 	pause atomic.Pointer[func() error] // called before each read
@@ -115,6 +118,7 @@ func (p *peer) Read(b []byte) (int, error) {
 			return n, nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			p.noteReset(err)
 			return 0, err
 		}
 		_ = p.nc.SetReadDeadline(time.Now().Add(silence / 4))
@@ -126,6 +130,12 @@ func (p *peer) Read(b []byte) (int, error) {
 		if !p.mute && time.Since(p.waits) > silence {
 			return 0, wrongf("nothing came for %v, no heartbeat either", silence)
 		}
+	}
+}
+
+func (p *peer) noteReset(err error) {
+	if errors.Is(err, syscall.ECONNRESET) {
+		p.wasReset.Store(true)
 	}
 }
 
@@ -227,6 +237,7 @@ func (p *peer) sendRaw(b []byte, n int) error {
 			m = min(m, n)
 		}
 		if _, err := p.nc.Write(b[:m]); err != nil {
+			p.noteReset(err)
 			return err
 		}
 		b = b[m:]

@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -168,7 +169,7 @@ func newRound(t *testing.T, seed uint64, number int, set setting, b *block, id w
 	t.Helper()
 	r := &round{
 		seed: seed, number: number, setting: set,
-		doors: make(chan struct{}, 32), closing: make(chan struct{}), log: &lastLines{}, trust: id.Trust(),
+		doors: make(chan struct{}, 32), closing: make(chan struct{}), log: &lastLines{reasons: map[string]because{}, news: make(chan struct{})}, trust: id.Trust(),
 		model: &model{block: b, epoch: time.Now(), sessions: map[uint32]*session{}, rules: rules{
 			cache: int64(set.cacheMB) * mib, lag: int64(set.lagMB) * mib,
 			exact: set.lagMB >= 3*set.cacheMB, short: set.memoryMB != plenty,
@@ -325,19 +326,56 @@ func (r *round) shutdown() {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// lastLines keeps the last lines of the log that are more than information.
+// lastLines keeps the last lines of the log that are more than information, and what it
+// says of the ends of sessions.
 type lastLines struct {
-	mu    sync.Mutex
-	lines []string
+	mu      sync.Mutex
+	lines   []string
+	reasons map[string]because // by the client's address, the last one
+	news    chan struct{}      // closed when there is one more
 }
 
+// because is why a session has ended, and when the log said so.
+type because struct {
+	reason string
+	at     time.Time
+}
+
+var endLine = regexp.MustCompile(`msg="session ends".* addr=(\S+).* reason=(\S+)`)
+
 func (l *lastLines) Write(b []byte) (int, error) {
+	end := endLine.FindSubmatch(b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if end != nil {
+		l.reasons[string(end[1])] = because{string(end[2]), time.Now()}
+		close(l.news)
+		l.news = make(chan struct{})
+	}
 	if !strings.Contains(string(b), "level=INFO") {
-		l.mu.Lock()
-		defer l.mu.Unlock()
 		l.lines = append(l.lines[max(0, len(l.lines)-9):], string(b))
 	}
 	return len(b), nil
+}
+
+// reason waits until the log says why the session of the client at this address has ended, and
+// returns that; what it said before since is of an earlier client. "": it says nothing for
+// endPatience.
+func (l *lastLines) reason(addr string, since time.Time) string {
+	patience := time.After(endPatience)
+	for {
+		l.mu.Lock()
+		said, news := l.reasons[addr], l.news
+		l.mu.Unlock()
+		if said.at.After(since) {
+			return said.reason
+		}
+		select {
+		case <-news:
+		case <-patience:
+			return ""
+		}
+	}
 }
 
 func (l *lastLines) String() string {

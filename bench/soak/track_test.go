@@ -257,7 +257,7 @@ func (t *track) endedWithNothing() error {
 func (t *track) lagged() error {
 	s := t.session
 	if s == nil {
-		return nil // it read nothing: what it waits for is not known
+		return t.laggedUnseen()
 	}
 	if over := s.over.Load(); over != 0 && t.m.now()-over >= int64(25*time.Second) {
 		return nil
@@ -266,6 +266,29 @@ func (t *track) lagged() error {
 		return nil
 	}
 	return wrongf("too slow for packet %d of session %d, of which %d are published", t.next, s.id, s.begun.Load())
+}
+
+// laggedUnseen is lagged for one that has read nothing that tells which session it was: one
+// that it may have been in must have gone on without it, or be over for long.
+func (t *track) laggedUnseen() error {
+	t.ch.mu.Lock()
+	defer t.ch.mu.Unlock()
+	for _, s := range t.ch.sessions {
+		over := s.over.Load()
+		if end := s.ended.Load(); end != 0 && end < t.t0.at || over != 0 && t.t0.at-over > int64(30*time.Second) {
+			continue // it was gone when the receiver came
+		}
+		cache := t.m.rules.cache
+		if slices.Contains(t.t0.off, s.id) {
+			cache = 0
+		}
+		from, _ := t.t0.of(s)
+		from, _ = s.tails(from, cache)
+		if over != 0 && t.m.now()-over >= int64(25*time.Second) || s.begun.Load() > 0 && s.mayOverrun(from, t.m.rules) {
+			return nil
+		}
+	}
+	return wrongf("too slow for the first packet, but no session of channel %d has gone on without it", t.ch.number)
 }
 
 // asWrong returns what the server has done wrong, if that is what the error says.
