@@ -61,13 +61,18 @@ func (s *testServer) askKeeper(f func()) {
 	<-done
 }
 
+// awaitLook returns when the keeper has had a whole look.
+func (s *testServer) awaitLook() {
+	for range 2 { // it may have been at one
+		s.askKeeper(func() {})
+	}
+}
+
 // publishSoon is publish where others have published, and do not go on meanwhile: the
 // keeper may have come too late to cut for that, and refuse newcomers for a moment.
 func (s *testServer) publishSoon(channel, key string) *wstest.Conn {
 	s.t.Helper()
-	for range 2 { // a look that it was at is over, and it has had a whole one since
-		s.askKeeper(func() {})
-	}
+	s.awaitLook()
 	eventually(s.t, "publishers are let in", func() bool { return !s.budget.closed.Load() })
 	return s.publish(channel, key)
 }
@@ -98,6 +103,7 @@ func TestTheLargestCachesAreCut(t *testing.T) {
 		s.fill(s.publishSoon(fmt.Sprint("large", i), "key"), n*mib/(16<<10), 16<<10)
 	}
 	s.wantWithin()
+	s.awaitLook() // it goes on to less than that
 	for i, n := range sizes {
 		r := s.receive(fmt.Sprint("large", i), "key")
 		first := number(r.Next().Payload)
@@ -368,7 +374,9 @@ func TestTheLargestMessageGoesLast(t *testing.T) {
 		c.Sync()
 		others = append(others, c)
 	}
-	begin("large", 6*mib).WantError("The server is short of memory, publish again", 1013)
+	large := s.publish("large", "key")
+	_ = large.SendRawE(wstest.Bytes(wstest.Frame{Op: wstest.Binary, More: true, Payload: make([]byte, 6*mib)})) // it may have been ended
+	large.WantError("The server is short of memory, publish again", 1013)
 	s.wantWithin()
 	for i, c := range others {
 		c.SendFrames(wstest.Frame{Op: wstest.Continuation, Payload: []byte("end")})
@@ -537,19 +545,10 @@ func TestUnsentBytesCount(t *testing.T) {
 		c.StopReading()
 		slow = append(slow, c)
 	}
-	full := 0
-	for i := 0; full < n; i++ {
-		pub.Send(wstest.Binary, numbered(i, 256<<10))
-		pub.Sync()
-		full = 0
-		for _, c := range slow {
-			if !s.session(c).free() {
-				full++
-			}
-		}
-		if i > 500 {
-			t.Fatalf("%d of %d sockets are full", full, n)
-		}
+	s.fill(pub, 8, 256<<10) // more than a socket takes
+	for _, c := range slow {
+		rs := s.session(c)
+		eventually(t, "the socket is full", func() bool { return !rs.free() })
 	}
 	counted := func() int64 {
 		var rings int64

@@ -27,8 +27,18 @@ func (s *testServer) stall(pub *wstest.Conn, c interface{ TCP() *net.TCPConn }) 
 		}
 		pub.Send(wstest.Binary, numbered(i, 32<<10))
 		pub.Sync()
+		rs.awaitPass()
 	}
 	return rs
+}
+
+// awaitPass returns when the pass is over that is made just now, if there is one: the
+// publisher's poller leaves the packets to it.
+func (s *session) awaitPass() {
+	if g := s.group.Load(); g != nil {
+		g.passing.Lock()
+		defer g.passing.Unlock()
+	}
 }
 
 // A receiver that stopped reading costs its cursor and one piece, however much is
